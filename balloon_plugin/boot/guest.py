@@ -1,0 +1,146 @@
+"""What a guest is to the story: how to start one, what it says, what it can be told.
+
+Knows the language of the console (see :mod:`~balloon_plugin.boot.init`) and no process;
+User-Mode Linux is one machine, QEMU can be another.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol, TypeAlias
+
+from balloon_plugin.events import ByteOrder, Event
+
+__all__ = [
+    "Broken",
+    "Ended",
+    "GuestReport",
+    "Happening",
+    "Heard",
+    "Machine",
+    "Seen",
+    "parse_report",
+]
+
+
+class Machine(Protocol):
+    """A kind of guest that can be booted.
+
+    ``title`` names it for a person; the byte order and the page size are those of its
+    kernel, where they are known.
+    """
+
+    @property
+    def title(self) -> str:
+        """A name for a person."""
+
+    @property
+    def byte_order(self) -> ByteOrder | None:
+        """Byte order of its CPU, if known."""
+
+    @property
+    def page_size(self) -> int | None:
+        """Bytes in its kernel's page, if known."""
+
+    def prepare(self, folder: Path, socket: str, memory: int) -> tuple[str, ...]:
+        """Write what is needed into ``folder`` and return the command line.
+
+        The program is started in the folder, so that paths can be relative to that. Its
+        memory has to be a file without a name, which it holds open.
+
+        :param folder: private, and empty but for the socket.
+        :param socket: name of the balloon's socket in it.
+        :param memory: bytes of RAM.
+        :raises HostError: if such a guest cannot be started on this machine.
+        """
+
+    def use_memory(self, mebibytes: int) -> tuple[str, ...]:
+        """Return console commands that write to memory and free it again."""
+
+
+# --- what happens, from all sides, each with its time on the monotonic clock --------
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The guest printed a line."""
+
+    at: float
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The guest's process is gone, and all that it started.
+
+    :ivar status: its exit status, negative for a signal.
+    """
+
+    at: float
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The device told its observers."""
+
+    at: float
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The daemon's thread ended with an exception: our own bug."""
+
+    at: float
+    error: BaseException
+
+
+Happening: TypeAlias = Heard | Ended | Seen | Broken
+"""Anything that happens while a guest runs."""
+
+
+# --- the guest's report -------------------------------------------------------------
+
+_NUMBERS: Final = re.compile(r"(\w+)=(\d+)(?:/(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReport:
+    """The line that follows every command.
+
+    :ivar total: bytes of memory that the kernel manages.
+    :ivar free: bytes of it that nobody uses.
+    :ivar inflated: pages that the driver took since boot.
+    :ivar deflated: pages that it gave back.
+    :ivar kept: 4 KiB pieces of used memory with their content.
+    :ivar lost: pieces without.
+    """
+
+    total: int
+    free: int
+    inflated: int
+    deflated: int
+    kept: int = 0
+    lost: int = 0
+
+
+def parse_report(line: str) -> GuestReport | None:
+    """Read the guest's report, or return ``None`` if the line is another one."""
+    if not line.startswith("GUEST up="):
+        return None
+    found = {
+        key: (int(first), int(second or 0))
+        for key, first, second in _NUMBERS.findall(line)
+    }
+    try:
+        return GuestReport(
+            found["MemTotal"][0] * 1024,
+            found["MemFree"][0] * 1024,
+            *found["infl"],
+            *found.get("check", (0, 0)),
+        )
+    except KeyError:
+        return None  # two lines run into each other; another report will come

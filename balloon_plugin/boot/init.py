@@ -1,0 +1,145 @@
+"""The guest's root file system: busybox, modules, and a script that obeys commands.
+
+The script prints one line for each thing that happens, marked ``GUEST``, and speaks a
+subset of the language of the project's other test guests, so that one story can be told
+with all of them::
+
+    GUEST Linux version 6.1.176 ...
+    GUEST ready up=1.52
+    GUEST up=1.60 MemTotal=493612 MemFree=476408 MemAvailable=472392 infl=0/0
+    GUEST insmod virtio_balloon "" -> 0
+    GUEST virtio0 driver=virtio_balloon
+
+A line that begins with ``up=`` follows every command: kB of memory, the pages that the
+balloon driver took and gave back since boot and, while memory is held by ``alloc``,
+``check=`` with the number of 4 KiB pieces that kept and that lost their content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from balloon_plugin.boot import initramfs
+from balloon_plugin.boot.initramfs import Entry
+from balloon_plugin.boot.modules import Module
+
+__all__ = ["root_files"]
+
+
+def root_files(busybox: bytes, modules: Sequence[Module]) -> list[Entry]:
+    """Return the guest's whole root file system.
+
+    :param busybox: the program, linked statically; its applets are called by name.
+    :param modules: in order of loading. All but the last are loaded at boot, the last
+        one is left for the command ``insmod``.
+    """
+    at_boot = "".join(f"{module.name}\n" for module in modules[:-1])
+    return [
+        initramfs.console(),
+        *(initramfs.directory(name) for name in ("memory", "proc", "sys")),
+        initramfs.file("init", _INIT, executable=True),
+        initramfs.file("bin/busybox", busybox, executable=True),
+        initramfs.file("modules/order", at_boot.encode()),
+        *(initramfs.file(f"modules/{m.name}.ko", m.data) for m in modules),
+    ]
+
+
+_INIT: Final = rb"""#!/bin/busybox sh
+bb=/bin/busybox
+
+# Memory is held as files of 4 MiB, all with the content of the first: a page that was
+# lost reads as zeros. What cannot be compared as a whole counts as lost.
+alloc() {
+    pieces=$(($1 / 4))
+    while [ "$pieces" -gt 0 ]; do
+        pieces=$((pieces - 1)) blocks=$((blocks + 1))
+        $bb cp /memory/pattern "/memory/block$blocks" || {
+            echo "GUEST alloc $1 failed"
+            return
+        }
+    done
+    echo "GUEST alloc $1 ok"
+}
+
+check() {
+    kept=0 lost=0 sum=
+    for block in /memory/block*; do
+        if [ "$($bb md5sum <"$block")" = "$pattern" ]; then
+            kept=$((kept + 1024))
+        else
+            lost=$((lost + 1024))
+        fi
+    done
+    echo " check=$kept/$lost"
+}
+
+# Write to memory and free it at once, so that the host has to have it.
+use() {
+    $bb dd if=/dev/zero of=/memory/used bs=64k count=$(($1 * 16)) 2>/dev/null
+    $bb rm /memory/used
+    echo "GUEST use $1 ok"
+}
+
+# One process for all numbers: here a new one takes ten milliseconds.
+status() {
+    tail=
+    [ "$blocks" -gt 0 ] && tail=$(check)
+    $bb awk -v tail="$tail" '
+        FILENAME == "/proc/uptime" { up = $1 }
+        { value[$1] = $2 }
+        END {
+            printf "GUEST up=%s MemTotal=%d MemFree=%d MemAvailable=%d infl=%d/%d%s\n",
+                up, value["MemTotal:"], value["MemFree:"], value["MemAvailable:"],
+                value["balloon_inflate"], value["balloon_deflate"], tail
+        }' /proc/uptime /proc/meminfo /proc/vmstat
+}
+
+load() {
+    $bb insmod "/modules/$1.ko" $2
+    echo "GUEST insmod $1 \"$2\" -> $?"
+}
+
+device() {
+    link=$($bb readlink /sys/bus/virtio/devices/virtio0/driver)
+    echo "GUEST virtio0 driver=${link##*/}"
+}
+
+obey() {
+    case $1 in
+    insmod) load "$2" "$3" ;;
+    rmmod) $bb rmmod "$2"; echo "GUEST rmmod $2 -> $?" ;;
+    alloc) alloc "$2" ;;
+    free) $bb rm -f /memory/block*; blocks=0; echo "GUEST free ok" ;;
+    use) use "$2" ;;
+    device) device ;;
+    reboot) echo "GUEST reboot"; exec $bb reboot -f ;;
+    poweroff) echo "GUEST poweroff"; exec $bb poweroff -f ;;
+    *) echo "GUEST unknown command $1" ;;
+    esac
+}
+
+$bb mount -t proc proc /proc
+$bb mount -t sysfs sys /sys
+$bb mount -t devtmpfs dev /dev
+$bb mount -t tmpfs -o size=100% memory /memory
+$bb stty -echo
+$bb dd if=/dev/urandom of=/memory/pattern bs=1M count=4 2>/dev/null
+pattern=$($bb md5sum </memory/pattern)
+blocks=0
+while read -r module; do
+    $bb insmod "/modules/$module.ko"
+done </modules/order
+read -r version </proc/version
+echo "GUEST $version"
+read -r up rest </proc/uptime
+echo "GUEST ready up=$up"
+status
+
+while read -r command first rest; do
+    obey "$command" "$first" "$rest"
+    status
+done
+# Nobody is there any more.
+exec $bb poweroff -f
+"""

@@ -1,0 +1,203 @@
+"""Between the device and its policy: events go in, the gate that holds comes out.
+
+Knows the policy, the observers and the user's target; knows no host, queue or memory.
+Every event takes the same way: the observers see it, the policy sees it, the policy is
+asked for its gate and verdict, and what changed by that is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from balloon_plugin.calls import ObserverCalls, PolicyCalls
+from balloon_plugin.events import (
+    Answer,
+    DeviceReset,
+    Event,
+    Gate,
+    GateChanged,
+    GuestDescribed,
+    Judgement,
+    StateLoaded,
+    TargetAnswered,
+    TargetReply,
+    TargetRequested,
+    Verdict,
+    VerdictChanged,
+)
+
+__all__ = ["Gatekeeper"]
+
+_RESTORED = Verdict(Judgement.UNDECIDED, "RESTORED")
+
+_NO_VERDICT = (
+    "restored with pages in the balloon but without a verdict of this policy: it is "
+    "held as it is until the driver is reset"
+)
+
+
+class Gatekeeper:
+    """The policy's gate over one device, and the user's target behind it.
+
+    :param policy: the calls of the one policy.
+    :param observers: the calls of all who listen.
+    :param announce: called when the driver should read its target again.
+
+    :ivar gate: what the device may do now.
+    :ivar verdict: what the policy has concluded so far.
+    :ivar requested: the user's target in pages.
+    :ivar accepted: whether a target was accepted in this session.
+    """
+
+    def __init__(
+        self,
+        policy: PolicyCalls,
+        observers: ObserverCalls,
+        announce: Callable[[], None],
+    ) -> None:
+        self._policy = policy
+        self._observers = observers
+        self._announce = announce
+        self._held: Gate | None = None
+        self._blamed = False
+        self.accepted = False
+        self.requested = 0
+        self.gate = Gate(0, reclaim=False, targets=Answer.DEFERRED)
+        self.verdict = Verdict(Judgement.UNDECIDED, "")
+
+    @property
+    def policy_name(self) -> str:
+        """The policy with its options, as it was named."""
+        return self._policy.name
+
+    def features(self) -> int:
+        """Return the feature bits that the policy wants offered."""
+        return self._policy.features()
+
+    def emit(self, event: Event) -> None:
+        """Show an event to the observers alone."""
+        self._observers.emit(event)
+
+    def observe(self, event: Event) -> None:
+        """Show an event to all, and let the gate follow.
+
+        A policy that holds no verdict over a restored balloon must not make one of what
+        was no test: it sees what the host knows, and the reset that begins a session.
+        """
+        self._observers.emit(event)
+        if self._held is None or isinstance(event, GuestDescribed):
+            self._policy.observe(event)
+        self._settle()
+
+    def reset(self) -> None:
+        """Begin a new driver session: nothing learnt before counts (rule 4)."""
+        self._held = None
+        self._policy.reopen()
+        self._blamed = self.accepted = False
+        self.observe(DeviceReset())
+
+    def set_target(self, num_pages: int, remark: str) -> TargetReply:
+        """Take the user's target, if the gate lets it in.
+
+        :param num_pages: already clamped.
+        :param remark: what else to say of it.
+        """
+        reply = self._ask(num_pages, remark)
+        self._observers.emit(TargetAnswered(reply))
+        if reply.answer is Answer.ACCEPTED:
+            # Also for the target that it has already: a driver that overslept it wakes.
+            self._announce()
+        return reply
+
+    def _ask(self, num_pages: int, remark: str) -> TargetReply:
+        """Ask the policy; a target that it refuses on seeing it changes nothing."""
+        before, was = self.requested, self.gate.targets
+        if was is not Answer.REFUSED:
+            self.requested = num_pages
+            self.observe(TargetRequested(num_pages))
+        answer, reason = self.gate.targets, self.gate.reason
+        if answer is Answer.ACCEPTED:
+            reason = remark
+        elif answer is Answer.DEFERRED:
+            reason = "; ".join(filter(None, (reason, remark)))
+        elif was is Answer.ACCEPTED:
+            self.requested = before
+            self._settle()
+        return TargetReply(answer, reason, self.requested)
+
+    def clamp(self, most: int) -> None:
+        """Keep no target above the guest's RAM, now that it is known."""
+        self.requested = min(self.requested, most)
+
+    def save(self) -> dict[str, Any]:
+        """Return the part of a snapshot that is the policy's and the user's."""
+        return {
+            "requested": self.requested,
+            "accepted": self.accepted,
+            "policy": self._policy.name,
+            "policy_state": None if self._held else self._policy.save(),
+        }
+
+    def load(self, state: dict[str, Any], ballooned: int) -> None:
+        """Take over what :meth:`save` returned.
+
+        :param ballooned: pages in the restored balloon, held if there is no verdict.
+        """
+        self.requested = state["requested"]
+        saved = state["policy_state"]
+        known = (
+            state["policy"] == self._policy.name
+            and saved is not None
+            and self._policy.load(saved)
+        )
+        self.accepted = state["accepted"]
+        if ballooned and not known:
+            self._held = Gate(
+                ballooned, reclaim=False, targets=Answer.REFUSED, reason=_NO_VERDICT
+            )
+        self._observers.emit(StateLoaded(verdict_known=known))
+        self._settle()
+
+    def _settle(self) -> None:
+        """Ask the policy for its gate and verdict, and tell what changed."""
+        # The gate last: a policy that fails on its verdict must find it shut.
+        verdict = _RESTORED if self._held else self._policy.verdict()
+        gate = self._held or self._policy.gate(self.requested)
+        self._tell_failure()
+        if _conclusion(verdict) != _conclusion(self.verdict):
+            self._observers.emit(VerdictChanged(verdict))
+        self.verdict = verdict
+        before, self.gate = self.gate, gate
+        self.accepted |= gate.targets is Answer.ACCEPTED
+        if gate != before:
+            self._observers.emit(GateChanged(gate))
+        if gate.targets is Answer.REFUSED and before.targets is Answer.DEFERRED:
+            self._forget_target()
+        if _power(gate) != _power(before):
+            self._announce()
+
+    def _forget_target(self) -> None:
+        """Say that a target which was waiting for the verdict will not be honoured."""
+        if self.requested:
+            self.requested = 0
+            reply = TargetReply(Answer.REFUSED, self.gate.reason, 0)
+            self._observers.emit(TargetAnswered(reply))
+
+    def _tell_failure(self) -> None:
+        failure = self._policy.failure
+        if failure is not None and not self._blamed:
+            self._blamed = True
+            self._observers.emit(failure)
+
+
+def _conclusion(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.judgement, verdict.state, verdict.defects
+
+
+def _power(gate: Gate) -> tuple[object, ...]:
+    """Return the parts of a gate whose change is announced by a config interrupt.
+
+    The RFC announces every change of state, also one that leaves the target as it was.
+    """
+    return gate.num_pages, gate.reclaim, gate.targets, gate.nudges

@@ -1,0 +1,231 @@
+"""The memory of a guest kernel: which frames are in use, and whether they survive.
+
+A frame is a page of the kernel's own size. It is in use, free, or in the balloon. Some
+of the frames in use bear marks in real RAM. Those that lost theirs, and frames in use
+that the driver was made to free, are the harm that was done.
+
+Low memory is the kernel's own, as on every platform, so that numbers which are too
+small (the wrong shift of 2.6.29-3.3 divides an address by 256 on 64 KiB pages) hit what
+is in use. A few more frames in use lie like islands in the rest. A frame that comes
+back from the balloon is put to use at once, since a device may not touch it any more
+(D4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from balloon_plugin.errors import HostError
+from balloon_plugin.guests.oops import Oops
+from balloon_plugin.guests.ram import Ram
+from balloon_plugin.layouts import PAGE_SIZE
+
+__all__ = ["Kernel", "Layout"]
+
+LOW_SIZE: Final = 4 << 20
+"""Low memory in use: the kernel, its data, and at its end the drivers' heap."""
+
+HEAP_SIZE: Final = 256 << 10
+"""The heap, for :meth:`Kernel.claim`: queues and their buffers."""
+
+ISLAND_PAGES: Final = 32
+"""Pages in use beyond low memory, in as many frames as that makes, at least two.
+
+A page that bears a mark costs a page fault, 2 microseconds in a virtual machine; so
+there are as many as are needed and no more, here and below.
+"""
+
+FIRST_ISLAND: Final = 100
+"""Free frames below the first island: it lies within a first batch of 256."""
+
+REUSED_PAGES: Final = 64
+"""Pages put to use when they come back from the balloon; any more become free."""
+
+_FREE: Final = 0
+_USED: Final = 1
+_BALLOONED: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a kernel lays out its memory.
+
+    :ivar page_size: bytes in a frame, a multiple of 4 KiB.
+    :ivar watched: how many of the lowest pages bear marks.
+    :ivar scattered: whether free frames come from all over RAM, not side by side.
+    :ivar seed: of the scattering.
+    """
+
+    page_size: int = PAGE_SIZE
+    watched: int = 16
+    scattered: bool = False
+    seed: int = 0
+
+
+class Kernel:
+    """The frames of one guest kernel, which takes over RAM when it is made.
+
+    :param ram: the guest's RAM.
+    :param layout: how to lay it out.
+    :raises HostError: if there is too little of it.
+
+    :ivar double_frees: how often a free frame was freed ("refcount underflow").
+    :ivar peak_ballooned: the most pages that were in the balloon at once.
+    """
+
+    def __init__(self, ram: Ram, layout: Layout) -> None:
+        self.ram = ram
+        self.double_frees = 0
+        self.peak_ballooned = 0
+        self._pieces = layout.page_size // PAGE_SIZE
+        self._first = ram.first_page // self._pieces
+        self._states = bytearray(ram.pages // self._pieces)
+        low = min(LOW_SIZE, ram.pages * PAGE_SIZE // 4) // layout.page_size
+        self._lay_out(low, layout)
+        self._fresh = _fresh(low, len(self._states), layout)
+        self._free: list[int] = []
+        self._reused: dict[int, None] = {}
+        self._freed_in_use: set[int] = set()
+        self._ballooned = 0
+
+    def _lay_out(self, low: int, layout: Layout) -> None:
+        """Take low memory and the islands into use, and give out marks."""
+        self._heap_end = self.ram.start + low * layout.page_size
+        self.empty_heap()
+        if self._heap < self.ram.start:
+            raise HostError(f"give a guest at least {4 * HEAP_SIZE >> 20} MiB of RAM")
+        self._watched: list[tuple[int, int]] = []
+        self._states[:low] = bytes([_USED]) * low
+        self._watch(self.ram.first_page, min(layout.watched, low * self._pieces))
+        for index in self._islands(low):
+            self._states[index] = _USED
+            self._watch(self._page(index), self._pieces)
+
+    def _islands(self, low: int) -> range:
+        start, end = low + FIRST_ISLAND, len(self._states)
+        step = max(end - start, 1) // max(ISLAND_PAGES // self._pieces, 2)
+        return range(start, end, step + 1)
+
+    def _watch(self, page: int, count: int) -> None:
+        self.ram.mark(page, count)
+        self._watched.append((page, count))
+
+    # --- what a driver asks for ---
+
+    def claim(self, size: int) -> int:
+        """Return the address of memory for a queue or a buffer, on pages of its own.
+
+        :raises HostError: if the heap is exhausted; it is enough for one driver.
+        """
+        start, pages = self._heap, -(-size // PAGE_SIZE)
+        self._heap += pages * PAGE_SIZE
+        if self._heap > self._heap_end:
+            raise HostError(
+                f"a driver wants more than {HEAP_SIZE >> 10} KiB for its queues: "
+                "make them smaller"
+            )
+        self.ram.mark(start // PAGE_SIZE, pages)
+        self._claimed.append((start // PAGE_SIZE, pages))
+        return start
+
+    def empty_heap(self) -> None:
+        """Forget all that was claimed: the driver that had it is gone."""
+        self._heap = self._heap_end - HEAP_SIZE
+        self._claimed: list[tuple[int, int]] = []
+
+    def allocate(self) -> int | None:
+        """Return the number of a frame for the balloon, or ``None`` if none is free."""
+        index = self._next_free()
+        if index is None:
+            return None
+        self._states[index] = _BALLOONED
+        self._ballooned += 1
+        self.peak_ballooned = max(self.peak_ballooned, self.ballooned)
+        return self._first + index
+
+    def free(self, frame: int) -> None:
+        """Free a frame, which the driver may be quite wrong about.
+
+        :raises Oops: if it is not RAM; there is no ``struct page`` for it.
+        """
+        index = frame - self._first
+        if not 0 <= index < len(self._states):
+            raise Oops(f"freed page frame {frame:#x}, which is not RAM")
+        state = self._states[index]
+        if state == _FREE:
+            self.double_frees += 1
+        elif state == _USED:
+            self._freed_in_use.add(index)
+            self._reused.pop(index, None)
+            self._release(index)
+        else:
+            self._ballooned -= 1
+            self._reuse(index)
+
+    # --- what came of it ---
+
+    @property
+    def ballooned(self) -> int:
+        """Pages that the kernel lacks because they were taken for the balloon."""
+        return self._ballooned * self._pieces
+
+    def lost_pages(self) -> int:
+        """Return how many pages in use were lost so far, 4 KiB each.
+
+        By their content, where they bear marks, or because the driver freed them.
+        """
+        reused = [(self._page(index), self._pieces) for index in self._reused]
+        runs = self._watched + self._claimed + reused
+        lost = {page for run in runs for page in self.ram.unmarked(*run)}
+        for index in self._freed_in_use:
+            lost.update(range(self._page(index), self._page(index + 1)))
+        return len(lost)
+
+    # --- frames ---
+
+    def _next_free(self) -> int | None:
+        """Return a free frame: the last one freed, or else one never used before.
+
+        When there are no more, what was put to use after the balloon gives way, as a
+        page cache does.
+        """
+        if self._free:
+            return self._free.pop()
+        for index in self._fresh:
+            if self._states[index] == _FREE:
+                return index
+        return self._reused.popitem()[0] if self._reused else None
+
+    def _reuse(self, index: int) -> None:
+        if len(self._reused) * self._pieces >= REUSED_PAGES:
+            self._release(index)
+            return
+        self._states[index] = _USED
+        self._reused[index] = None
+        self.ram.mark(self._page(index), self._pieces)
+
+    def _release(self, index: int) -> None:
+        self._states[index] = _FREE
+        self._free.append(index)
+
+    def _page(self, index: int) -> int:
+        return (self._first + index) * self._pieces
+
+
+def _fresh(low: int, end: int, layout: Layout) -> Iterator[int]:
+    """Yield all frames above low memory once, in the order of allocation."""
+    if not layout.scattered:
+        return iter(range(low, end))
+    return _scattered(low, end, Random(layout.seed))  # noqa: S311 - a simulation's dice
+
+
+def _scattered(low: int, end: int, dice: Random) -> Iterator[int]:
+    """Shuffle lazily (Fisher-Yates): nothing is made for frames never asked for."""
+    moved: dict[int, int] = {}
+    for left in range(end, low, -1):
+        pick = dice.randrange(low, left)
+        yield moved.get(pick, pick)
+        moved[pick] = moved.get(left - 1, left - 1)

@@ -1,0 +1,1 @@
+"""Hosts that ship with the device: a simulated machine and a vhost-user back end."""

@@ -1,0 +1,331 @@
+"""One front end: its socket, and the effects that its messages have.
+
+The thin edge around :class:`~balloon_plugin.hosts.vhost_user.protocol.Protocol`. It
+reads messages with their file descriptors, carries out what the automaton asks for, and
+sees to it that no descriptor outlives the connection.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Concatenate, Final, ParamSpec
+
+from balloon_plugin.calls import Device
+from balloon_plugin.hosts.vhost_user import effects
+from balloon_plugin.hosts.vhost_user.effects import Effect, Notifier
+from balloon_plugin.hosts.vhost_user.host import SlotHost, drain, post
+from balloon_plugin.hosts.vhost_user.loop import Loop
+from balloon_plugin.hosts.vhost_user.mapping import RefusalError
+from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
+from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
+from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
+
+__all__ = ["MAX_REFUSALS", "Connection"]
+
+_log = logging.getLogger(__name__)
+_P = ParamSpec("_P")
+
+MAX_REFUSALS: Final = 64
+"""Messages refused before the connection ends, so that nonsense cannot fill a log."""
+
+_MESSAGES_AT_ONCE: Final = 16
+"""Reads from one socket before others have a turn; a message takes one or two."""
+
+
+def _guarded(
+    method: Callable[Concatenate[Connection, _P], None],
+) -> Callable[Concatenate[Connection, _P], None]:
+    """End the connection when it is lost, or when the device fails: others live on."""
+
+    @functools.wraps(method)
+    def call(self: Connection, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        if not self.open:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except LostError as lost:
+            self.close(str(lost), lost.level)
+        except Exception:  # noqa: BLE001 - whatever it is, other guests live on
+            _log.exception("%s: the device failed", self.name)
+            self.close("the connection ends because the device failed")
+
+    return call
+
+
+class Connection:
+    """A front end that is connected to a slot.
+
+    :param sock: the socket, already accepted.
+    :param device: the slot's device.
+    :param host: the slot's host, which holds what this front end gives.
+    :param loop: calls back.
+    :param on_close: called once, when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        device: Device,
+        host: SlotHost,
+        loop: Loop,
+        on_close: Callable[[], None],
+    ) -> None:
+        self.open = True
+        self.name = host.name
+        self._wire = Wire(sock)
+        self._device = device
+        self._host = host
+        self._loop = loop
+        self._on_close = on_close
+        self._protocol = Protocol(host.byte_order)
+        self._channel: int | None = None
+        self._waiting: set[int] = set()  # queues that wait for another turn
+        self._refusals = 0
+        self._timer = False
+        self._handlers = self._table()
+        host.on_config_change = self._announce
+        host.on_needs_reset = self._protocol.needs_reset
+        loop.watch(self._wire.fd, self._readable)
+
+    def hung_up(self) -> bool:
+        """Return whether the front end went, though nobody has noticed yet."""
+        return self._wire.hung_up()
+
+    @_guarded
+    def tick(self) -> None:
+        """Let time pass; look into queues for which no kick will ever come."""
+        self._device.tick()
+        for index, vring in enumerate(self._host.vrings):
+            if Notifier.KICK not in vring.fds:
+                self._serve_soon(index)
+
+    def close(self, why: str, level: int = logging.WARNING) -> None:
+        """End the connection and the driver session with it."""
+        if not self.open:
+            return
+        self.open = False
+        _log.log(level, "%s: %s", self.name, why)
+        for fd in (self._wire.fd, *self._kicks()):
+            self._loop.ignore(fd)
+        try:
+            self._perform(self._protocol.end())
+            self._host.disconnect()
+            self._device.guest_changed()
+        except Exception:  # noqa: BLE001 - whatever it is, descriptors must not leak
+            _log.exception("%s: the device failed", self.name)
+        self._set_channel(None)
+        self._wire.close()
+        self._on_close()
+
+    # --- messages -------------------------------------------------------------------
+
+    @_guarded
+    def _readable(self) -> None:
+        for _ in range(_MESSAGES_AT_ONCE):
+            received = self._wire.receive(self._protocol.wanted)
+            if received is None:
+                return
+            turn = self._protocol.receive(*received, time.monotonic())
+            if turn is not None:
+                self._take(turn)
+
+    def _take(self, turn: Turn) -> None:
+        """Carry out what a message leads to, and acknowledge it."""
+        problem, fatal = turn.problem, turn.fatal
+        if not problem:
+            try:
+                self._perform(turn.effects)
+            except RefusalError as refusal:
+                problem, fatal = str(refusal), not turn.acknowledge
+        self._wire.close_loose()
+        if problem:
+            self._refuse(problem, fatal=fatal)
+        if turn.acknowledge:
+            self._wire.send(turn.acknowledgement(success=not problem))
+        self._set_timer()
+
+    def _refuse(self, problem: str, *, fatal: bool) -> None:
+        self._refusals += 1
+        if fatal:
+            raise LostError(f"the connection ends: {problem}")
+        if self._refusals >= MAX_REFUSALS:
+            raise LostError(f"the connection ends after much nonsense: {problem}")
+        _log.warning("%s: %s", self.name, problem)
+
+    # --- time -----------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        deadline = self._protocol.deadline
+        if deadline is not None and not self._timer:
+            self._timer = True
+            self._loop.at(deadline, self._settle)
+
+    @_guarded
+    def _settle(self) -> None:
+        self._timer = False
+        self._perform(self._protocol.settle(time.monotonic()))
+        self._set_timer()
+
+    # --- queues ---------------------------------------------------------------------
+
+    def _kicks(self) -> list[int]:
+        fds = (vring.fds.get(Notifier.KICK) for vring in self._host.vrings)
+        return [fd for fd in fds if fd is not None]
+
+    @_guarded
+    def _kicked(self, index: int, fd: int) -> None:
+        try:
+            alive = bool(os.read(fd, 8))
+        except BlockingIOError:
+            alive = True
+        except OSError:
+            alive = False
+        if not alive:
+            # The far end of a pipe is closed; it would be readable for ever.
+            self._loop.ignore(fd)
+        if index not in self._waiting:
+            self._serve(index)
+
+    def _serve(self, index: int) -> None:
+        """Serve a queue once; if more waits, again after all others."""
+        if self._host.queue(index) is not None and self._device.queue_notify(index):
+            self._serve_soon(index)
+
+    def _serve_soon(self, index: int) -> None:
+        if index not in self._waiting:
+            self._waiting.add(index)
+            self._loop.soon(functools.partial(self._serve_waiting, index))
+
+    @_guarded
+    def _serve_waiting(self, index: int) -> None:
+        self._waiting.discard(index)
+        self._serve(index)
+
+    # --- effects --------------------------------------------------------------------
+
+    def _perform(self, todo: Iterable[Effect]) -> None:
+        """Carry out effects in order, up to one that is refused.
+
+        :raises RefusalError: if one is.
+        """
+        for effect in todo:
+            self._handlers[type(effect)](effect)
+
+    def _table(self) -> dict[type[Effect], Callable[[Any], object]]:
+        """Return what carries out each effect."""
+        device, host, protocol = self._device, self._host, self._protocol
+        return {
+            effects.Reply: lambda effect: self._wire.send(effect.data),
+            effects.ReplyFeatures: lambda _: self._wire.send(
+                protocol.features_reply(device.get_features())
+            ),
+            effects.ReplyConfig: self._reply_config,
+            effects.ReplyBase: self._reply_base,
+            effects.SetMemory: self._set_memory,
+            effects.AddMemory: self._add_memory,
+            effects.RemoveMemory: self._remove_memory,
+            effects.StartQueue: self._start_queue,
+            effects.StopQueue: lambda effect: host.vrings[effect.index].stop(),
+            effects.SetBase: self._set_base,
+            effects.SetNotifier: self._set_notifier,
+            effects.SetBackendChannel: self._set_backend_channel,
+            effects.DescribeGuest: self._describe_guest,
+            effects.ResetDevice: lambda _: device.reset(),
+            effects.GuestChanged: lambda _: device.guest_changed(),
+            effects.SetFeatures: lambda effect: device.set_features(effect.features),
+            effects.DriverReady: lambda _: device.driver_ready(),
+            effects.SetConfig: lambda effect: device.set_config(
+                effect.offset, effect.data
+            ),
+        }
+
+    def _reply_config(self, effect: effects.ReplyConfig) -> None:
+        data = self._device.get_config(effect.offset, effect.size)
+        self._wire.send(self._protocol.config_reply(effect, data))
+
+    def _reply_base(self, effect: effects.ReplyBase) -> None:
+        base = self._host.vrings[effect.index].base
+        self._wire.send(self._protocol.base_reply(effect.index, base))
+
+    def _set_memory(self, effect: effects.SetMemory) -> None:
+        mapped = self._host.mapped
+        self._change_memory(
+            lambda: mapped.replace(effect.regions, effect.fds), effect.fds
+        )
+
+    def _add_memory(self, effect: effects.AddMemory) -> None:
+        mapped = self._host.mapped
+        self._change_memory(
+            lambda: mapped.add(effect.region, effect.fd, MAX_MEMORY_SLOTS), [effect.fd]
+        )
+
+    def _remove_memory(self, effect: effects.RemoveMemory) -> None:
+        self._change_memory(lambda: self._host.mapped.remove(effect.region), [])
+
+    def _change_memory(self, change: Callable[[], None], fds: Iterable[int]) -> None:
+        """Change memory under queues that run; they go on where they stood."""
+        self._host.suspend()
+        try:
+            change()
+            for fd in fds:
+                self._wire.own(fd)
+        finally:
+            self._host.resume()
+
+    def _start_queue(self, effect: effects.StartQueue) -> None:
+        self._host.vrings[effect.index].start(effect.ring, self._host.mapped)
+        # Its kick may have come and gone before the queue ran.
+        self._serve_soon(effect.index)
+
+    def _set_base(self, effect: effects.SetBase) -> None:
+        self._host.vrings[effect.index].base = effect.base
+
+    def _set_notifier(self, effect: effects.SetNotifier) -> None:
+        vring, kick = self._host.vrings[effect.index], Notifier.KICK
+        if effect.notifier is kick and kick in vring.fds:
+            self._loop.ignore(vring.fds[kick])
+        try:
+            vring.set_fd(effect.notifier, effect.fd)
+            if effect.fd is None:
+                return
+            self._wire.own(effect.fd)
+            if effect.notifier is kick:
+                self._watch_kick(effect.index, effect.fd)
+        except OSError as error:
+            raise RefusalError(
+                f"queue {effect.index} cannot use its {effect.notifier.value} "
+                f"descriptor: {error}"
+            ) from error
+
+    def _watch_kick(self, index: int, fd: int) -> None:
+        self._loop.watch(fd, functools.partial(self._kicked, index, fd))
+
+    def _describe_guest(self, effect: effects.DescribeGuest) -> None:
+        self._host.front_end_byte_order = effect.byte_order
+
+    # --- the backend channel --------------------------------------------------------
+
+    def _set_backend_channel(self, effect: effects.SetBackendChannel) -> None:
+        try:
+            os.set_blocking(effect.fd, False)
+        except OSError as error:
+            raise RefusalError(f"the backend channel is useless: {error}") from error
+        self._wire.own(effect.fd)
+        self._set_channel(effect.fd)
+
+    def _set_channel(self, fd: int | None) -> None:
+        if self._channel is not None:
+            os.close(self._channel)
+        self._channel = fd
+
+    def _announce(self) -> None:
+        """Announce a change of the configuration space, if that was negotiated."""
+        request = self._protocol.config_change()
+        if self._channel is not None and request:
+            drain(self._channel)
+            post(self._channel, request)

@@ -1,0 +1,264 @@
+"""The daemon: several sockets in one process, one device behind each.
+
+Knows sockets as files, and the life of a slot; what is said on a connection is the
+business of :mod:`~balloon_plugin.hosts.vhost_user.connection`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from balloon_plugin.calls import Device
+from balloon_plugin.errors import HostError
+from balloon_plugin.events import ByteOrder
+from balloon_plugin.hosts.vhost_user.connection import Connection
+from balloon_plugin.hosts.vhost_user.host import SlotHost
+from balloon_plugin.hosts.vhost_user.loop import Loop
+
+__all__ = ["Daemon", "Slot"]
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+_TICK: Final = 1.0
+"""Seconds between two calls of a device's ``tick``."""
+
+
+class Slot:
+    """One socket and the device behind it, for as long as the daemon serves it.
+
+    The device is made and realized when the slot is added, so that observers can be
+    registered and features chosen before a front end connects. A front end that goes
+    ends the driver session; the device and the user's target stay for the next one.
+
+    :ivar path: the socket.
+    :ivar device: the device. Call it in the daemon's thread: inside
+        :meth:`Daemon.call`, or from an observer.
+    """
+
+    def __init__(self, path: Path, device: Device, host: SlotHost, loop: Loop) -> None:
+        self.path = path
+        self.device = device
+        self._host = host
+        self._loop = loop
+        self._connection: Connection | None = None
+        device.realize(host)
+        try:
+            self._listener = _listen(path)
+        except HostError:
+            device.unrealize()
+            raise
+        about = path.stat()
+        self._identity = about.st_dev, about.st_ino
+        self._listen()
+
+    @property
+    def connected(self) -> bool:
+        """Whether a front end is connected."""
+        return self._connection is not None
+
+    def tick(self) -> None:
+        """Let time pass for the device."""
+        if self._connection is not None:
+            self._connection.tick()
+            return
+        try:
+            self.device.tick()
+        except Exception:  # noqa: BLE001 - whatever it is, other guests live on
+            _log.exception("%s: the device failed", self.path)
+
+    def close(self) -> None:
+        """End the connection, unrealize the device and remove the socket."""
+        if self._connection is not None:
+            self._connection.close("the daemon ends", logging.INFO)
+        self._loop.ignore(self._listener.fileno())
+        self._listener.close()
+        with contextlib.suppress(OSError):
+            about = self.path.stat()
+            # Somebody may have put another socket in its place.
+            if (about.st_dev, about.st_ino) == self._identity:
+                self.path.unlink()
+        self.device.unrealize()
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            self._rest(error)
+            return
+        if self._connection is not None and self._connection.hung_up():
+            self._connection.close("the front end went", logging.INFO)
+        if self._connection is not None:
+            _log.warning("%s: a second front end came and was sent away", self.path)
+            sock.close()
+            return
+        _log.info("%s: a front end connected", self.path)
+        self._connection = Connection(
+            sock, self.device, self._host, self._loop, self._disconnected
+        )
+
+    def _rest(self, error: OSError) -> None:
+        """Accept nobody for a while: most likely there are no descriptors left."""
+        _log.warning("%s: a front end cannot be let in: %s", self.path, error)
+        listener = self._listener.fileno()
+        self._loop.ignore(listener)
+        self._loop.at(time.monotonic() + _TICK, self._listen)
+
+    def _listen(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.watch(self._listener.fileno(), self._accept)
+
+    def _disconnected(self) -> None:
+        self._connection = None
+
+
+class Daemon:
+    """Serves vhost-user front ends from one thread.
+
+    Also a context manager: leaving it closes everything and removes the sockets.
+    """
+
+    def __init__(self) -> None:
+        self._loop = Loop()
+        self._slots: list[Slot] = []
+        self._closed = False
+        self._tick()
+
+    def add(
+        self,
+        path: str | os.PathLike[str],
+        make_device: Callable[[], Device],
+        *,
+        byte_order: ByteOrder | None = None,
+        page_size: int | None = None,
+    ) -> Slot:
+        """Listen on a new socket for one front end at a time.
+
+        :param path: of the socket, made with mode 0600. One that nobody listens on any
+            more is replaced.
+        :param make_device: makes the device, which lives as long as the slot.
+        :param byte_order: of the guest's CPU, if known.
+        :param page_size: of the guest's kernel, if known.
+        :raises HostError: if the socket exists and is alive, or cannot be made.
+        """
+        host = SlotHost(os.fspath(path), byte_order, page_size)
+        slot = Slot(Path(path), make_device(), host, self._loop)
+        self._slots.append(slot)
+        return slot
+
+    def remove(self, slot: Slot) -> None:
+        """Serve a slot no more; in the daemon's thread."""
+        self._slots.remove(slot)
+        slot.close()
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`; the sockets stay until :meth:`close`."""
+        self._loop.run()
+
+    def stop(self) -> None:
+        """Make :meth:`run` return, or not begin; for any thread and signal handler."""
+        self._loop.stop()
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Run ``function`` in the daemon's thread; return or raise what it does.
+
+        If the daemon does not run, or from its own thread, it is run at once.
+        """
+        return self._loop.call(function)
+
+    def step(self, timeout: float | None = 0.0) -> bool:
+        """Wait up to ``timeout`` seconds for work, do it, and say if there was any."""
+        return self._loop.step(timeout)
+
+    def close(self) -> None:
+        """Close connections, unrealize the devices and remove the sockets."""
+        if self._closed:
+            return
+        self._closed = True
+        while self._slots:
+            self._slots.pop().close()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tick(self) -> None:
+        for slot in self._slots:
+            slot.tick()
+        self._loop.at(time.monotonic() + _TICK, self._tick)
+
+
+# --- socket files -------------------------------------------------------------------
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return a listening socket at ``path`` that only its user can connect to."""
+    _make_way(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Linux makes the file with the mode that the socket has, so that it is never
+        # open to others, and the umask of the process is left alone.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(os.fspath(path))
+        listener.listen()
+        listener.setblocking(False)  # noqa: FBT003 - named so by Python
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"the socket {path} cannot be made: {_reason(error)}"
+        ) from error
+    return listener
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket that nobody listens on any more."""
+    try:
+        about = path.lstat()
+    except OSError:
+        return  # there is none, or bind() says why there cannot be
+    if not stat.S_ISSOCK(about.st_mode):
+        raise HostError(
+            f"{path} exists and is no socket: remove it or choose another path"
+        )
+    if _is_alive(path):
+        raise HostError(
+            f"somebody listens on {path} already: stop that daemon or choose another "
+            "path"
+        )
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _is_alive(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # noqa: FBT003 - named so by Python
+        try:
+            probe.connect(os.fspath(path))
+        except ConnectionRefusedError:
+            return False
+        except OSError as error:
+            # A queue that is full is somebody's; a socket of another's cannot be told.
+            return error.errno in (errno.EAGAIN, errno.EACCES, errno.EPERM)
+    return True
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

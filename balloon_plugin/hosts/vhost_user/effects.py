@@ -1,0 +1,225 @@
+"""What a message of the front end leads to, as values.
+
+The automaton (:mod:`~balloon_plugin.hosts.vhost_user.protocol`) returns them, the
+connection carries them out, in order. File descriptors in them are numbers; the one who
+carries out an effect owns those in it.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from balloon_plugin.events import ByteOrder
+from balloon_plugin.hosts.vhost_user.payloads import Region
+
+__all__ = [
+    "AddMemory",
+    "DescribeGuest",
+    "DriverReady",
+    "Effect",
+    "GuestChanged",
+    "Notifier",
+    "RemoveMemory",
+    "Reply",
+    "ReplyBase",
+    "ReplyConfig",
+    "ReplyFeatures",
+    "ResetDevice",
+    "Ring",
+    "SetBackendChannel",
+    "SetBase",
+    "SetConfig",
+    "SetFeatures",
+    "SetMemory",
+    "SetNotifier",
+    "StartQueue",
+    "StopQueue",
+]
+
+# --- replies ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send these bytes to the front end."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFeatures:
+    """Ask the device for its feature bits and reply with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyConfig:
+    """Ask the device for this part of its configuration space and reply with it."""
+
+    offset: int
+    size: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyBase:
+    """Reply with the position in the available ring at which the queue stands."""
+
+    index: int
+
+
+# --- memory and rings ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetMemory:
+    """Map these regions, one from each file descriptor, in place of all others."""
+
+    regions: tuple[Region, ...]
+    fds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddMemory:
+    """Map one more region."""
+
+    region: Region
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMemory:
+    """Unmap the region with the same guest address, user address and size."""
+
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A split virtqueue as the front end describes it.
+
+    :ivar size: entries.
+    :ivar desc: descriptor table, in the front end's addresses, as the other two.
+    :ivar avail: available ring.
+    :ivar used: used ring.
+    :ivar byte_order: of the rings and of page numbers in buffers.
+    :ivar indirect: whether indirect descriptors were negotiated.
+    """
+
+    size: int
+    desc: int
+    avail: int
+    used: int
+    byte_order: ByteOrder
+    indirect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartQueue:
+    """Serve a queue from where it stands, and look into it at once."""
+
+    index: int
+    ring: Ring
+
+
+@dataclass(frozen=True, slots=True)
+class StopQueue:
+    """Serve a queue no more, and keep where it stands."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetBase:
+    """A queue that is stopped stands at this position of the available ring."""
+
+    index: int
+    base: int
+
+
+class Notifier(enum.Enum):
+    """What a queue's file descriptor is for."""
+
+    KICK = "kick"
+    CALL = "call"
+    ERR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotifier:
+    """Use this file descriptor (or none) for one of a queue's notifications."""
+
+    notifier: Notifier
+    index: int
+    fd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetBackendChannel:
+    """Send our own requests to this file descriptor."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class DescribeGuest:
+    """The front end let know the guest's byte order, or (``None``) lets it no more."""
+
+    byte_order: ByteOrder | None
+
+
+# --- the device's hooks -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ResetDevice:
+    """End the driver session."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestChanged:
+    """Memory or facts are others than the device knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFeatures:
+    """The driver accepted these bits."""
+
+    features: int
+
+
+@dataclass(frozen=True, slots=True)
+class DriverReady:
+    """The driver set DRIVER_OK, or what is nearest to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """The driver wrote to the configuration space."""
+
+    offset: int
+    data: bytes
+
+
+Effect: TypeAlias = (
+    Reply
+    | ReplyFeatures
+    | ReplyConfig
+    | ReplyBase
+    | SetMemory
+    | AddMemory
+    | RemoveMemory
+    | StartQueue
+    | StopQueue
+    | SetBase
+    | SetNotifier
+    | SetBackendChannel
+    | DescribeGuest
+    | ResetDevice
+    | GuestChanged
+    | SetFeatures
+    | DriverReady
+    | SetConfig
+)
+"""Anything that the automaton asks for."""

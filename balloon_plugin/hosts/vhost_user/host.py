@@ -1,0 +1,224 @@
+"""The Host of one slot: what its device sees of the front end behind the socket.
+
+Knows mapped memory, queues and file descriptors to write to; knows no messages. It
+lives as long as the device. Between two front ends there is no memory and no queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from balloon_plugin.events import ByteOrder, GuestFacts, Run
+from balloon_plugin.hosts.vhost_user.effects import Notifier, Ring
+from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
+from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
+from balloon_plugin.memory import GuestMemory
+from balloon_plugin.virtqueue import SplitQueue
+
+__all__ = ["SlotHost", "Vring", "drain", "post"]
+
+_log = logging.getLogger(__name__)
+
+_ONE: Final = (1).to_bytes(8, "little")
+"""What is written to an eventfd (or, by User-Mode Linux, read from a pipe)."""
+
+
+def post(fd: int, data: bytes = _ONE) -> None:
+    """Write to a descriptor of the front end that does not block.
+
+    One that is full holds a notification already; one that nobody reads is no loss.
+    """
+    with contextlib.suppress(OSError):
+        os.write(fd, data)
+
+
+def drain(fd: int) -> None:
+    """Read and drop what a front end sends though nobody asked."""
+    with contextlib.suppress(OSError):
+        os.read(fd, 4096)
+
+
+class Vring:
+    """One queue: its descriptors, and the ring while it runs."""
+
+    def __init__(self) -> None:
+        self.queue: SplitQueue | None = None
+        self.fds: dict[Notifier, int] = {}
+        self._base = 0
+        self._ring: Ring | None = None
+
+    @property
+    def base(self) -> int:
+        """Where the queue stands in the available ring."""
+        return self._base if self.queue is None else self.queue.next_avail
+
+    @base.setter
+    def base(self, base: int) -> None:
+        self._base = base
+
+    def start(self, ring: Ring, memory: MappedMemory) -> None:
+        """Serve the ring from where the queue stands.
+
+        :raises RefusalError: if it is not in guest memory.
+        """
+        self.stop()
+        self._ring = ring
+        self.resume(memory)
+
+    def stop(self) -> None:
+        """Serve the ring no more."""
+        self.suspend()
+        self._ring = None
+
+    def suspend(self) -> None:
+        """Let go of guest memory, which is about to change."""
+        if self.queue is not None:
+            self._base = self.queue.next_avail
+            self.queue.release()
+            self.queue = None
+
+    def resume(self, memory: MappedMemory) -> None:
+        """Go on in guest memory as it is now, if the ring runs.
+
+        :raises RefusalError: if it is not there.
+        """
+        if self._ring is None:
+            return
+        ring = self._ring
+        queue = SplitQueue(
+            memory.guest,
+            ring.size,
+            memory.to_guest(ring.desc),
+            memory.to_guest(ring.avail),
+            memory.to_guest(ring.used),
+            ring.byte_order,
+            next_avail=self._base,
+            indirect=ring.indirect,
+        )
+        if queue.broken is not None:
+            raise RefusalError(queue.broken)
+        self.queue = queue
+
+    def set_fd(self, notifier: Notifier, fd: int | None) -> None:
+        """Own a descriptor, or none, in place of the one before."""
+        old = self.fds.pop(notifier, None)
+        if old is not None:
+            os.close(old)
+        if fd is not None:
+            os.set_blocking(fd, False)
+            self.fds[notifier] = fd
+
+    def notify(self, notifier: Notifier) -> None:
+        """Write to a descriptor, if there is one; without, the front end polls."""
+        fd = self.fds.get(notifier)
+        if fd is not None:
+            post(fd)
+
+
+class SlotHost:
+    """Implements :class:`balloon_plugin.hookspecs.Host`.
+
+    :param name: of the slot, for log messages.
+    :param byte_order: of the guest's CPU, if the user told.
+    :param page_size: of the guest's kernel, if the user told.
+    """
+
+    def __init__(
+        self, name: str, byte_order: ByteOrder | None, page_size: int | None
+    ) -> None:
+        self.name = name
+        self.byte_order = byte_order
+        self._page_size = page_size
+        self.mapped = MappedMemory()
+        self.vrings = [Vring() for _ in range(MAX_QUEUES)]
+        self.front_end_byte_order: ByteOrder | None = None
+        """Of the guest's CPU, if the front end let know."""
+        self.on_config_change: Callable[[], None] | None = None
+        """Called to announce a change of the configuration space."""
+        self.on_needs_reset: Callable[[], None] | None = None
+        """Called when the device is lost until reset."""
+
+    # --- the Host protocol ----------------------------------------------------------
+
+    @property
+    def memory(self) -> GuestMemory:
+        """The guest's memory as it is now; none without a front end."""
+        return self.mapped.guest
+
+    @property
+    def facts(self) -> GuestFacts:
+        """What is known of the guest."""
+        return GuestFacts(
+            ram=self.memory.ranges,
+            byte_order=self.front_end_byte_order or self.byte_order,
+            page_size=self._page_size,
+            host_page_size=self.mapped.host_page_size,
+        )
+
+    def queue(self, index: int) -> SplitQueue | None:
+        """Return queue ``index`` while it runs."""
+        return self.vrings[index].queue if index < MAX_QUEUES else None
+
+    def discard(self, runs: Sequence[Run]) -> int:
+        """Give pages back to the operating system."""
+        return self.mapped.discard(runs)
+
+    def notify_queue(self, index: int) -> None:
+        """Send the driver a used-buffer notification."""
+        self.vrings[index].notify(Notifier.CALL)
+
+    def notify_config(self) -> None:
+        """Send the driver a config interrupt, if the front end can carry it."""
+        if self.on_config_change is not None:
+            self.on_config_change()
+
+    def needs_reset(self) -> None:
+        """Tell that the device is lost until reset, in every way that there is."""
+        _log.warning("%s: the driver broke a queue; it has to reset it", self.name)
+        for vring in self.vrings:
+            vring.notify(Notifier.ERR)
+        if self.on_needs_reset is not None:
+            self.on_needs_reset()
+        # VIRTIO 1.3 §2.1.2: MUST send a device configuration change notification.
+        self.notify_config()
+
+    def now(self) -> float:
+        """Return a monotonic time in seconds."""
+        return time.monotonic()
+
+    # --- what the connection does ---------------------------------------------------
+
+    def suspend(self) -> None:
+        """Let queues go of guest memory, which is about to change."""
+        for vring in self.vrings:
+            vring.suspend()
+
+    def resume(self) -> None:
+        """Let queues that run go on in guest memory as it is now.
+
+        :raises RefusalError: if one of them is not there any more.
+        """
+        refusal = None
+        for vring in self.vrings:
+            try:
+                vring.resume(self.mapped)
+            except RefusalError as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+
+    def disconnect(self) -> None:
+        """Let go of everything that a front end gave."""
+        for index, vring in enumerate(self.vrings):
+            vring.stop()
+            for notifier in Notifier:
+                vring.set_fd(notifier, None)
+            self.vrings[index] = Vring()
+        self.mapped.clear()
+        self.front_end_byte_order = None
+        self.on_config_change = self.on_needs_reset = None

@@ -1,0 +1,130 @@
+"""Where one driver session ends and the next begins, on a protocol that does not say.
+
+A front end stops its queues when the guest resets the device, when the module goes, and
+when the virtual machine is merely paused; QEMU sends the same messages in all three
+(``do_vhost_dev_stop``: SET_VRING_ENABLE 0, GET_VRING_BASE, SET_STATUS 0). A verdict
+must die with its driver and survive a pause, so nothing is decided before the next sign
+of life. Queues that start again where they stood belong to the driver that was there;
+queues that start at 0, or a look at the configuration space, which only a running guest
+takes, are those of a new one.
+
+A driver that paused before its first buffer, or after exactly 65,536 on each of its
+queues, is taken for a new one: it is then judged anew, and nothing is harmed.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from balloon_plugin.hosts.vhost_user.effects import (
+    DriverReady,
+    Effect,
+    GuestChanged,
+    ResetDevice,
+    SetFeatures,
+)
+from balloon_plugin.layouts import Feature
+
+__all__ = ["Phase", "Session"]
+
+_VERSION_1 = Feature.VIRTIO_F_VERSION_1.mask
+
+
+class Phase(enum.Enum):
+    """What the device knows of a driver."""
+
+    FRESH = "nothing was told since the last reset"
+    LIVE = "a driver session is under way"
+    PAUSED = "all queues stopped, and whose the next start is remains to be seen"
+
+
+class Session:
+    """What the device was told of its driver, and what it must be told next.
+
+    Each method returns the effects that are due, in order. Facts that the front end
+    announces ahead of the queues (features, memory) are told when the first of them
+    starts or the configuration space is used: a reset may have to go before them.
+    """
+
+    def __init__(self) -> None:
+        self.phase = Phase.FRESH
+        self.number = 0
+        """How many sessions have ended, to tell one from the next."""
+        self._acked: int | None = None
+        self._told: int | None = None
+        self._ready = False
+        self._guest_changed = False
+
+    @property
+    def features(self) -> int:
+        """The accepted bits as far as they are known."""
+        bits = self._told if self._acked is None else self._acked
+        return bits or 0
+
+    @property
+    def modern(self) -> bool:
+        """Whether VERSION_1 was negotiated."""
+        return bool(self.features & _VERSION_1)
+
+    def accept(self, features: int) -> None:
+        """Note the feature bits that the driver accepted."""
+        self._acked = features
+
+    def guest_changes(self) -> list[Effect]:
+        """Note that memory or facts of the guest change."""
+        self._guest_changed = True
+        return self._news() if self.phase is Phase.LIVE else []
+
+    def begin(self, *, goes_on: bool) -> list[Effect]:
+        """Prepare the device for something that the driver did.
+
+        :param goes_on: whether it is the work of the driver that was there before a
+            pause; of no importance if there was none.
+        """
+        effects: list[Effect] = []
+        if self._is_new(goes_on=goes_on):
+            effects.append(ResetDevice())
+            self._forget()
+        self.phase = Phase.LIVE
+        return effects + self._news()
+
+    def ready(self, *, goes_on: bool) -> list[Effect]:
+        """Note that the driver set DRIVER_OK, or what is nearest to it."""
+        effects = self.begin(goes_on=goes_on)
+        if not self._ready:
+            self._ready = True
+            effects.append(DriverReady())
+        return effects
+
+    def pause(self) -> None:
+        """Note that all queues stopped; features after this are of what comes next."""
+        if self.phase is Phase.LIVE:
+            self.phase = Phase.PAUSED
+            self._acked = None
+
+    def end(self) -> list[Effect]:
+        """End the session for certain: a device reset, or the front end went."""
+        effects: list[Effect] = [] if self.phase is Phase.FRESH else [ResetDevice()]
+        self.phase, self._acked = Phase.FRESH, None
+        self._forget()
+        return effects
+
+    def _forget(self) -> None:
+        self._told, self._ready = None, False
+        self.number += 1
+
+    def _is_new(self, *, goes_on: bool) -> bool:
+        if self.phase is Phase.PAUSED and not goes_on:
+            return True
+        # The device takes features once in a session, so others are another's.
+        return None not in (self._told, self._acked) and self._told != self._acked
+
+    def _news(self) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._guest_changed:
+            self._guest_changed = False
+            effects.append(GuestChanged())
+        if self._acked is not None and self._acked != self._told:
+            self._told = self._acked
+            effects.append(SetFeatures(self._acked))
+        return effects

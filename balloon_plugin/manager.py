@@ -1,0 +1,194 @@
+"""Making devices: one plugin manager per device, checked before use.
+
+There is no manager at module level: two devices, or two policies over the same guest,
+must not see each other. Built-in policies are found through the same entry-point group
+as a stranger's, and get no privileges.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+
+import pluggy
+
+from balloon_plugin import hookspecs
+from balloon_plugin.calls import Device, ObserverCalls, PolicyCalls
+from balloon_plugin.device import Balloon
+from balloon_plugin.errors import PluginError
+from balloon_plugin.hookspecs import PROJECT
+
+__all__ = [
+    "POLICY_GROUP",
+    "PolicyInfo",
+    "find_policies",
+    "make_device",
+    "make_policy",
+    "policy_factory",
+]
+
+POLICY_GROUP = f"{PROJECT}.policies"
+"""Entry-point group of policies: each entry is a factory that takes keyword options."""
+
+
+def make_device(
+    policy: str | object = "evidence",
+    *,
+    observers: Iterable[object] = (),
+    name: str | None = None,
+) -> Device:
+    """Make a balloon device with a policy, ready to be realized by a host.
+
+    :param policy: the name of a policy with its options (``probe:pages=16``), or an
+        object that implements the policy hooks.
+    :param observers: objects that implement ``balloon_event``.
+    :param name: what to call a policy that is an object, instead of by its class.
+    :raises PluginError: if the policy is unknown, cannot be made or breaks a contract.
+    """
+    name = policy if isinstance(policy, str) else name or type(policy).__name__
+    plugin = make_policy(policy) if isinstance(policy, str) else policy
+    plugins = pluggy.PluginManager(PROJECT)
+    plugins.add_hookspecs(hookspecs)
+    try:
+        plugins.register(plugin, name=name)
+        for observer in observers:
+            plugins.register(observer)
+        calls = PolicyCalls(plugins, name)
+        plugins.register(Balloon(calls, ObserverCalls(plugins)), name=_DEVICE)
+        plugins.check_pending()
+    except (ValueError, pluggy.PluginValidationError) as error:
+        message = f"a plugin does not fit its hooks: {error}"
+        raise PluginError(message) from error
+    _check_complete(plugins, plugin, name)
+    return Device(plugins)
+
+
+def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:
+    """Refuse a policy that leaves out a hook that the device depends on."""
+    implemented = {caller.name for caller in plugins.get_hookcallers(plugin) or ()}
+    missing = [hook for hook in _NEEDED if hook not in implemented]
+    if missing:
+        message = f"{name} is not a policy: it must implement {', '.join(missing)}"
+        raise PluginError(message)
+
+
+_NEEDED = ("policy_observe", "policy_gate", "policy_verdict")
+_DEVICE = "balloon device"
+
+
+# --- finding policies ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyInfo:
+    """One policy that is installed.
+
+    :ivar name: what to call it by.
+    :ivar summary: the first line of its documentation, or why it cannot be loaded.
+    :ivar options: its options with their defaults (``pages=16``).
+    :ivar origin: the distribution that brought it.
+    """
+
+    name: str
+    summary: str
+    options: tuple[str, ...]
+    origin: str
+
+
+def find_policies() -> list[PolicyInfo]:
+    """Return every installed policy by name, broken ones included."""
+    return [_describe(entry) for entry in _entries()]
+
+
+def make_policy(text: str) -> object:
+    """Make a policy from its name and options (``probe:pages=16``).
+
+    :raises PluginError: with the names or options that exist, if these do not.
+    """
+    return policy_factory(text)()
+
+
+def policy_factory(text: str) -> Callable[[], object]:
+    """Return what makes policies of this name and options, for those who make many.
+
+    :raises PluginError: if there is none; also when it is called, if it fails.
+    """
+    name, _, options = text.partition(":")
+    factory, known_options = _open(_entry(name))
+    arguments = dict(_split(text, option) for option in options.split(",") if option)
+    known = [option.partition("=")[0] for option in known_options]
+    unknown = sorted(set(arguments) - set(known))
+    if unknown:
+        message = (
+            f"the policy {name} has no option {unknown[0]}; "
+            f"it has {', '.join(known) or 'none'}"
+        )
+        raise PluginError(message)
+    return functools.partial(_made, text, factory, arguments)
+
+
+def _made(
+    text: str, factory: Callable[..., object], arguments: dict[str, str]
+) -> object:
+    try:
+        return factory(**arguments)
+    except PluginError:
+        raise
+    except Exception as error:
+        message = f"the policy {text} cannot be made: {error}"
+        raise PluginError(message) from error
+
+
+def _entries() -> list[EntryPoint]:
+    return sorted(entry_points(group=POLICY_GROUP), key=lambda entry: entry.name)
+
+
+def _entry(name: str) -> EntryPoint:
+    found = {entry.name: entry for entry in _entries()}
+    if name in found:
+        return found[name]
+    near = get_close_matches(name, found, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(found)}"
+    message = f"there is no policy {name!r}; {hint}"
+    raise PluginError(message)
+
+
+def _open(entry: EntryPoint) -> tuple[Callable[..., object], tuple[str, ...]]:
+    """Return the factory behind an entry point, and its options with their defaults."""
+    what = f"the policy {entry.name} ({entry.value})"
+    try:
+        factory: object = entry.load()
+    except Exception as error:
+        message = f"{what} cannot be loaded: {error}"
+        raise PluginError(message) from error
+    if not callable(factory):
+        message = f"{what} is no factory to be called"
+        raise PluginError(message)
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError as error:
+        message = f"{what} does not say what its options are"
+        raise PluginError(message) from error
+    return factory, tuple(f"{item.name}={item.default}" for item in parameters)
+
+
+def _split(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = option.partition("=")
+    if not (key and equals):
+        message = f"{text!r}: options are written NAME:option=value,option=value"
+        raise PluginError(message)
+    return key.strip().replace("-", "_"), value.strip()
+
+
+def _describe(entry: EntryPoint) -> PolicyInfo:
+    origin = entry.dist.name if entry.dist else "?"
+    try:
+        factory, options = _open(entry)
+    except PluginError as error:
+        return PolicyInfo(entry.name, str(error), (), origin)
+    summary = (inspect.getdoc(factory) or "no description").splitlines()[0]
+    return PolicyInfo(entry.name, summary, options, origin)

@@ -1,0 +1,87 @@
+"""Events as sentences, for logs, traces and people who look on."""
+
+from __future__ import annotations
+
+from balloon_plugin import events
+from balloon_plugin.events import Event, Gate, Verdict
+
+__all__ = ["is_news", "sentence"]
+
+_NEWS = (
+    events.DeviceReset,
+    events.GuestFault,
+    events.PluginFailed,
+    events.StateLoaded,
+    events.TargetAnswered,
+    events.VerdictChanged,
+)
+
+
+def is_news(event: Event) -> bool:
+    """Return whether an operator wants to know of an event: a verdict, a fault."""
+    return isinstance(event, _NEWS)
+
+
+def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line for each
+    """Return one line that says what happened; pages are 4 KiB pages."""
+    match event:
+        case events.GuestDescribed(facts):
+            order = facts.byte_order.value if facts.byte_order else "unknown"
+            page = f"{facts.page_size} bytes" if facts.page_size else "unknown"
+            return f"guest of {facts.ram_pages} pages, {order}-endian, page size {page}"
+        case events.FeaturesAcked(features):
+            return f"driver accepts features {features:#x}"
+        case events.DriverReady():
+            return "driver is ready"
+        case events.TargetRead(num_pages):
+            return f"driver reads target {num_pages}"
+        case events.ActualWritten(actual):
+            return f"driver writes actual {actual}"
+        case events.PagesInflated(pfns):
+            return f"driver inflates {_numbers(pfns)}"
+        case events.PagesDeflated(pfns):
+            return f"driver deflates {_numbers(pfns)}"
+        case events.StatsReceived(stats):
+            return f"driver sends {len(stats)} statistics"
+        case events.DeviceReset():
+            return "driver resets the device: a new session begins"
+        case events.TargetRequested(num_pages):
+            return f"user asks for {num_pages} pages"
+        case events.TimePassed(now):
+            return f"time is {now:.3f} s"
+        case events.GuestFault(what, queue):
+            where = "" if queue is None else f" in queue {queue}"
+            return f"driver at fault{where}: {what}"
+        case events.GateChanged(gate):
+            return _gate(gate)
+        case events.VerdictChanged(verdict):
+            return _verdict(verdict)
+        case events.PagesReclaimed(num_pages, runs):
+            return f"{num_pages} pages reclaimed in {len(runs)} runs"
+        case events.TargetAnswered(reply):
+            why = f" ({reply.reason})" if reply.reason else ""
+            return f"target {reply.requested} is {reply.answer.value}{why}"
+        case events.StateLoaded(known):
+            return f"state loaded, verdict {'known' if known else 'not known'}"
+        case events.PluginFailed(plugin, hook, error):
+            return f"{plugin} failed in {hook}: {error}"
+
+
+def _numbers(pfns: tuple[int, ...]) -> str:
+    most = 4
+    shown = " ".join(f"{pfn:#x}" for pfn in pfns[:most])
+    return f"{len(pfns)} entries: {shown}{' ...' if len(pfns) > most else ''}"
+
+
+def _gate(gate: Gate) -> str:
+    reclaim = "reclaims" if gate.reclaim else "does not reclaim"
+    return f"gate: shows {gate.num_pages}, {reclaim}, targets {gate.targets.value}"
+
+
+def _verdict(verdict: Verdict) -> str:
+    defects = ", ".join(defect.value for defect in verdict.defects)
+    why = f": {verdict.evidence[-1].shows}" if verdict.evidence else ""
+    return (
+        f"verdict {verdict.judgement.value} ({verdict.state})"
+        f"{f', driver {defects}' if defects else ''}{why}"
+    )

@@ -1,0 +1,348 @@
+"""Page numbers to runs, and the record of which pages are in the balloon.
+
+Values only: nothing here knows queues, policies, or the system calls that give pages
+back. A run is a first page number and a count, in pages of 4 KiB. Lists of runs are as
+:func:`merge` and then :func:`clip` return them: sorted, disjoint, none longer than it
+could be, and each within one range of RAM.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
+from typing import Any, Final
+
+from balloon_plugin.errors import HostError
+from balloon_plugin.events import MemoryRange, Run
+from balloon_plugin.layouts import PAGE_SIZE
+
+__all__ = ["Ledger", "clip", "merge"]
+
+
+# --- runs ---------------------------------------------------------------------------
+
+
+def merge(pfns: Iterable[int]) -> list[Run]:
+    """Return page numbers, in any order and with duplicates, as runs (rule 11)."""
+    ordered = sorted(pfns)
+    if not ordered:
+        return []
+    # Most batches are one run, which need not be walked: as many different numbers as
+    # there are between the first and the last.
+    span = ordered[-1] - ordered[0] + 1
+    if span <= len(ordered) and len(set(ordered)) == span:
+        return [(ordered[0], span)]
+    return _walk(ordered)
+
+
+def _walk(ordered: list[int]) -> list[Run]:
+    runs = []
+    first = following = ordered[0]
+    for pfn in ordered:
+        if pfn > following:
+            runs.append((first, following - first))
+            first = pfn
+        following = pfn + 1
+    runs.append((first, following - first))
+    return runs
+
+
+def clip(runs: Sequence[Run], ranges: Sequence[MemoryRange]) -> tuple[list[Run], int]:
+    """Return the parts of runs that are RAM, and how many pages are not.
+
+    A run that spans adjacent ranges is split where they meet: they may be mapped far
+    apart, so that no system call can cover both.
+
+    :param runs: sorted and disjoint, as from :func:`merge`.
+    :param ranges: RAM by ascending address.
+    """
+    inside = [part for bounds in ranges for part in _between(runs, *_bounds(bounds))]
+    return inside, _pages(runs) - _pages(inside)
+
+
+def _bounds(part: MemoryRange) -> tuple[int, int]:
+    """Return the first page of a range, and the first behind it."""
+    return part.start // PAGE_SIZE, (part.start + part.size) // PAGE_SIZE
+
+
+def _between(runs: Sequence[Run], start: int, end: int) -> list[Run]:
+    """Return the parts of sorted runs from page ``start`` to before page ``end``."""
+    low = bisect_right(runs, start, key=sum)
+    high = bisect_left(runs, end, key=itemgetter(0))
+    parts = list(runs[low:high])
+    if parts and parts[0][0] < start:
+        parts[0] = (start, sum(parts[0]) - start)
+    if parts and sum(parts[-1]) > end:
+        parts[-1] = (parts[-1][0], end - parts[-1][0])
+    return parts
+
+
+def _pages(runs: Iterable[Run]) -> int:
+    return sum(count for _, count in runs)
+
+
+# --- the record ---------------------------------------------------------------------
+
+_CHUNK_SHIFT: Final = 15
+_CHUNK: Final = 1 << _CHUNK_SHIFT
+"""Pages whose states are kept together, one byte each: 32 KiB for 128 MiB of RAM.
+
+Small beside the memory that it stands for, large beside a batch (256 pages): nearly
+every run lies in one. A chunk is made when a page of it first gets into the balloon, so
+that the record of an idle device is empty.
+"""
+
+_OUT: Final = 0
+_IN: Final = 1
+_GIVEN_BACK: Final = 2
+_STATES: Final = tuple(bytes([state]) for state in (_OUT, _IN, _GIVEN_BACK))
+
+_BALLOONED_RUN: Final = re.compile(rb"[^\x00]+")
+_GIVEN_BACK_RUN: Final = re.compile(rb"\x02+")
+
+
+class Ledger:
+    """The device's own record of which pages are in the balloon.
+
+    :param ranges: the guest's RAM by ascending address, mapped so that host pages begin
+        at multiples of their size.
+    :param host_page_size: bytes that the host can give back at the least.
+    :raises HostError: if ``host_page_size`` is no power of two, or below 4096.
+    """
+
+    def __init__(self, ranges: Sequence[MemoryRange], host_page_size: int) -> None:
+        if host_page_size < PAGE_SIZE or host_page_size & (host_page_size - 1):
+            message = (
+                f"a host page cannot have {host_page_size} bytes: "
+                f"give a power of two, {PAGE_SIZE} or more"
+            )
+            raise HostError(message)
+        self._ranges = tuple(ranges)
+        self._bounds = [_bounds(part) for part in self._ranges]
+        self._starts = [start for start, _ in self._bounds]
+        self._host_page_size = host_page_size
+        self._pieces = host_page_size // PAGE_SIZE
+        self.clear()
+
+    @property
+    def pages(self) -> int:
+        """Return how many pages are in the balloon."""
+        return self._pages
+
+    @property
+    def reclaimed(self) -> int:
+        """Return how many pages in the balloon were really given back."""
+        return self._reclaimed
+
+    def inflate(self, runs: Sequence[Run]) -> None:
+        """Record pages as in the balloon, and not given back yet.
+
+        That holds for pages which were in it already, too: whoever sends a page again
+        had it in use in between.
+        """
+        self._pages += _pages(runs) - self._write(runs, _IN, make=True)
+
+    def deflate(self, runs: Sequence[Run]) -> int:
+        """Record pages as the driver's own again.
+
+        :returns: how many of them were not in the balloon.
+        """
+        known = self._write(runs, _OUT, make=False)
+        self._pages -= known
+        if not self._pages:
+            self._chunks.clear()
+        return _pages(runs) - known
+
+    def ripe(self, runs: Sequence[Run], *, accumulate: bool) -> list[Run]:
+        """Return the host pages that ``runs`` make ready to be given back, as runs.
+
+        Only whole host pages are, and all their pieces must be in ``runs``: a driver
+        may use a page again before it tells (VIRTIO 1.3 §5.5.6.2), so that nothing is
+        known of pieces which came with a buffer that was returned.
+
+        :param runs: pages of buffers not yet returned; :meth:`inflate` them first.
+        :param accumulate: whether pieces that came earlier count as well. They may if
+            VIRTIO_BALLOON_F_MUST_TELL_HOST was negotiated.
+        """
+        if self._pieces == 1:
+            return list(runs)
+        if not accumulate:
+            return [whole for run in runs for whole in self._inner(run)]
+        gathered = _joined(whole for run in runs for whole in self._gathered(run))
+        return clip(gathered, self._ranges)[0]
+
+    def mark_reclaimed(self, runs: Sequence[Run]) -> None:
+        """Record pages as given back to the host, as far as they are in the balloon."""
+        for chunk, start, end in self._spans(runs, make=False):
+            self._reclaimed += chunk.count(_IN, start, end)
+            _replace(chunk, start, end, _IN, _GIVEN_BACK)
+
+    def clear(self) -> None:
+        """Forget everything: a new driver session begins."""
+        self._chunks: dict[int, bytearray] = {}
+        self._pages = 0
+        self._reclaimed = 0
+
+    def take_over(self, other: Ledger) -> None:
+        """Record what another ledger knows of pages that are RAM in this one, too."""
+        self.inflate(clip(other._runs(_BALLOONED_RUN), self._ranges)[0])
+        self.mark_reclaimed(clip(other._runs(_GIVEN_BACK_RUN), self._ranges)[0])
+
+    def save(self) -> dict[str, Any]:
+        """Return the record as a value that JSON can carry.
+
+        ``ballooned`` and ``reclaimed`` are lists of runs, ``[first page, count]`` each,
+        sorted and disjoint.
+        """
+        return {
+            "ballooned": [list(run) for run in self._runs(_BALLOONED_RUN)],
+            "reclaimed": [list(run) for run in self._runs(_GIVEN_BACK_RUN)],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a saved record in place of this one.
+
+        :raises ValueError: if it is damaged, or of another guest; nothing changes then.
+        """
+        saved = Ledger(self._ranges, self._host_page_size)
+        saved.inflate(self._inside(state, "ballooned"))
+        reclaimed = self._inside(state, "reclaimed")
+        saved.mark_reclaimed(reclaimed)
+        if saved.reclaimed != _pages(reclaimed):
+            message = "pages are recorded as reclaimed that are not in the balloon"
+            raise ValueError(message)
+        self._chunks = saved._chunks
+        self._pages, self._reclaimed = saved.pages, saved.reclaimed
+
+    # --- states ---
+
+    def _write(self, runs: Sequence[Run], state: int, *, make: bool) -> int:
+        """Set the state of pages; return how many of them were in the balloon."""
+        if self._reclaimed:
+            self._revive(runs)
+        known = 0
+        for chunk, start, end in self._spans(runs, make=make):
+            known += end - start - chunk.count(_OUT, start, end)
+            chunk[start:end] = _STATES[state] * (end - start)
+        return known
+
+    def _revive(self, runs: Sequence[Run]) -> None:
+        """Record the host pages that ``runs`` touch as no longer given back.
+
+        All of a host page comes back when any piece of it is used.
+        """
+        touched = [self._outer(run) for run in runs]
+        for chunk, start, end in self._spans(touched, make=False):
+            given_back = chunk.count(_GIVEN_BACK, start, end)
+            if given_back:
+                self._reclaimed -= given_back
+                _replace(chunk, start, end, _GIVEN_BACK, _IN)
+
+    def _spans(
+        self, runs: Iterable[Run], *, make: bool
+    ) -> Iterator[tuple[bytearray, int, int]]:
+        """Yield where the states of runs are kept: the chunk, and from where to where.
+
+        :param make: whether to make chunks that are missing, rather than skip them.
+        """
+        chunks = self._chunks
+        for first, count in runs:
+            number, start = first >> _CHUNK_SHIFT, first & (_CHUNK - 1)
+            end = start + count
+            while end > 0:
+                chunk = chunks.get(number)
+                if chunk is None and make:
+                    chunk = chunks[number] = bytearray(_CHUNK)
+                if chunk is not None:
+                    # A call of min() takes as long as all the rest of the turn.
+                    yield chunk, start, end if end < _CHUNK else _CHUNK  # noqa: FURB136
+                # What is left is in the next chunk, from its first page on.
+                number, start, end = number + 1, 0, end - _CHUNK
+
+    def _runs(self, state: re.Pattern[bytes]) -> list[Run]:
+        return _joined(
+            (number * _CHUNK + found.start(), found.end() - found.start())
+            for number, chunk in sorted(self._chunks.items())
+            for found in state.finditer(chunk)
+        )
+
+    def _inside(self, state: dict[str, Any], name: str) -> list[Run]:
+        """Return saved runs, checked."""
+        runs, outside = clip(_checked(state.get(name), name), self._ranges)
+        if outside:
+            message = f"{outside} pages recorded as {name} are not in RAM"
+            raise ValueError(message)
+        return runs
+
+    # --- host pages ---
+
+    def _inner(self, run: Run) -> Iterator[Run]:
+        """Yield the host pages that are wholly in a run."""
+        low, high = self._up(run[0]), self._down(run[0] + run[1])
+        if low < high:
+            yield low, high - low
+
+    def _outer(self, run: Run) -> Run:
+        """Return the host pages in which a run has a piece."""
+        low, high = self._down(run[0]), self._up(run[0] + run[1])
+        return low, high - low
+
+    def _gathered(self, run: Run) -> Iterator[Run]:
+        """Yield the host pages in which a run has a piece, if all others are there."""
+        start, end = self._bounds[bisect_right(self._starts, run[0]) - 1]
+        low, count = self._outer(run)
+        # A host page that is not wholly in this range is not all the guest's.
+        low, high = max(low, self._up(start)), min(low + count, self._down(end))
+        # Those in the middle are wholly in the run.
+        if low < high and not self._complete(low):
+            low += self._pieces
+        if low < high and not self._complete(high - self._pieces):
+            high -= self._pieces
+        if low < high:
+            yield low, high - low
+
+    def _complete(self, first: int) -> bool:
+        host_page = (first, self._pieces)
+        return self._pieces == sum(
+            end - start - chunk.count(_OUT, start, end)
+            for chunk, start, end in self._spans([host_page], make=False)
+        )
+
+    def _down(self, page: int) -> int:
+        return page & -self._pieces
+
+    def _up(self, page: int) -> int:
+        return -(-page & -self._pieces)
+
+
+def _replace(chunk: bytearray, start: int, end: int, old: int, new: int) -> None:
+    chunk[start:end] = chunk[start:end].replace(_STATES[old], _STATES[new])
+
+
+def _joined(runs: Iterable[Run]) -> list[Run]:
+    """Join runs, sorted by both their ends, that overlap or touch."""
+    joined: list[Run] = []
+    for first, count in runs:
+        if joined and first <= sum(joined[-1]):
+            start, _ = joined[-1]
+            joined[-1] = (start, first + count - start)
+        else:
+            joined.append((first, count))
+    return joined
+
+
+def _checked(value: object, name: str) -> list[Run]:
+    """Return runs from a snapshot, if that is what they are."""
+    runs = []
+    end = 0
+    for item in value if isinstance(value, list) else [None]:
+        match item:
+            case [int(first), int(count)] if first >= end and count > 0:
+                runs.append((first, count))
+                end = first + count
+            case _:
+                message = f"{name} is no list of sorted, disjoint runs"
+                raise ValueError(message)
+    return runs

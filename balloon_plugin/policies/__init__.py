@@ -1,0 +1,1 @@
+"""The built-in policies, each its own module and entry point like any stranger's."""

@@ -1,0 +1,271 @@
+"""Every kind of driver that there is, as a table: what each would do.
+
+The policy keeps those kinds that explain all it has seen. A row states facts about real
+drivers, with their source; nothing here decides anything. Facts marked *second-hand*
+come from other people's notes, not from reading the driver.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from balloon_plugin.events import ByteOrder, Defect, GuestFacts
+from balloon_plugin.layouts import PAGE_SIZE, Feature
+from balloon_plugin.policies.evidence.numbers import Encoding, swap32
+
+__all__ = ["DriverKind", "kinds"]
+
+PAGES: Final = (1, 2, 4, 8, 16, 32, 64, 256)
+"""Guest page sizes that Linux has had, in 4 KiB pages: 4K to 256K, and Hexagon's 1M."""
+
+OLD_LARGE_PAGES: Final = (4, 16)
+"""Large pages of the kernels before 3.4 that had a virtio balloon to speak of.
+
+16K and 64K: ppc64, ia64 and MIPS. Other sizes count only if the host knows of them: a
+wrong number for 8 KiB pages looks like a right one in the lower half of memory.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverKind:
+    """One kind of driver with one size of pages.
+
+    :ivar name: for people.
+    :ivar defects: its bugs; none for a driver that is right.
+    :ivar encoding: how it writes page numbers.
+    :ivar page: 4 KiB pages in its guest's page.
+    :ivar swaps_target: it reads ``num_pages`` in the wrong byte order.
+    :ivar swaps_actual: it writes ``actual`` in the wrong byte order.
+    :ivar entries_per_unit: entries for each unit of its target and ``actual``.
+    :ivar scale: 4 KiB pages that one unit of its target and ``actual`` stands for.
+    :ivar deflates: whether a target below its balloon makes it deflate.
+    :ivar frees_wrong: its deflation frees pages that it does not own.
+    :ivar writes_actual: whether it writes ``actual`` at all.
+    :ivar version_1: whether it accepts VERSION_1; ``None`` if it may or may not.
+    :ivar indirect: whether it accepts INDIRECT_DESC, which came with v2.6.31.
+    :ivar byte_order: of the CPUs that it exists on; ``None`` for both.
+    """
+
+    name: str
+    defects: tuple[Defect, ...] = ()
+    encoding: Encoding = Encoding.RIGHT
+    page: int = 1
+    swaps_target: bool = False
+    swaps_actual: bool = False
+    entries_per_unit: int = 1
+    scale: int = 1
+    deflates: bool = True
+    frees_wrong: bool = False
+    writes_actual: bool = True
+    version_1: bool | None = None
+    indirect: bool | None = None
+    byte_order: ByteOrder | None = None
+
+    def reads(self, num_pages: int) -> int:
+        """Return the target that it sees when it is shown ``num_pages``."""
+        return swap32(num_pages) if self.swaps_target else num_pages
+
+    def shown(self, target: int) -> int:
+        """Return what to show it so that it sees ``target``, in its own units."""
+        return swap32(target) if self.swaps_target else target
+
+    def stops_at(self, num_pages: int) -> int:
+        """Return the units at which it stops inflating when shown ``num_pages``.
+
+        A right driver never splits a page, so it rounds up to its own.
+        """
+        target = self.reads(num_pages)
+        if self.encoding in _WHOLE_PAGES and self.scale == 1:
+            return -(-target // self.page) * self.page
+        return target
+
+    def units(self, entries: int) -> int:
+        """Return how many of its units are in a balloon of ``entries`` entries."""
+        return entries // self.entries_per_unit
+
+    @property
+    def least(self) -> int:
+        """The smallest balloon that it can have, in its units."""
+        return max(1, self.page // self.scale)
+
+    def writes(self, units: int) -> int:
+        """Return what it writes to ``actual`` with ``units`` in its balloon."""
+        return swap32(units & 0xFFFFFFFF) if self.swaps_actual else units
+
+
+_WHOLE_PAGES = (Encoding.RIGHT, Encoding.SWAPPED)
+_BIG, _LITTLE = ByteOrder.BIG, ByteOrder.LITTLE
+
+FOUR_K: Final = (
+    # v2.6.25 computes the difference to its target unsigned; so does v2.6.26, which
+    # reads the target raw besides (72e61eb40b55; the difference: 532a6086e353).
+    DriverKind(
+        "Linux 2.6.25",
+        (Defect.NO_DEFLATE,),
+        deflates=False,
+        version_1=False,
+        indirect=False,
+    ),
+    DriverKind(
+        "Linux 2.6.26, big-endian",
+        (Defect.ENDIAN_TARGET, Defect.NO_DEFLATE),
+        swaps_target=True,
+        deflates=False,
+        version_1=False,
+        indirect=False,
+        byte_order=_BIG,
+    ),
+    DriverKind(
+        "Linux 2.6.27 to 3.3, big-endian",
+        (Defect.ENDIAN_TARGET,),
+        swaps_target=True,
+        version_1=False,
+        byte_order=_BIG,
+    ),
+)
+"""Old kinds on 4 KiB pages, where their error with larger pages does not show."""
+
+ANY_PAGE: Final = (
+    DriverKind("a driver that is right"),
+    # 3.19 and 4.0 convert twice where the transport has converted already.
+    DriverKind(
+        "Linux 3.19 or 4.0, big-endian with VERSION_1",
+        (Defect.ENDIAN_TARGET, Defect.ACTUAL_ORDER, Defect.PFN_ORDER),
+        encoding=Encoding.SWAPPED,
+        swaps_target=True,
+        swaps_actual=True,
+        version_1=True,
+        byte_order=_BIG,
+    ),
+    # until 87c9403b0d1d, v4.7
+    DriverKind(
+        "Linux 4.1 to 4.6, big-endian with VERSION_1",
+        (Defect.PFN_ORDER,),
+        encoding=Encoding.SWAPPED,
+        version_1=True,
+        byte_order=_BIG,
+    ),
+    # OpenBSD's and NetBSD's viomb writes actual as the CPU has it (second-hand).
+    DriverKind(
+        "viomb of OpenBSD or NetBSD, big-endian",
+        (Defect.ACTUAL_ORDER,),
+        swaps_actual=True,
+        byte_order=_BIG,
+    ),
+)
+"""Kinds that exist with every size of pages."""
+
+_GUEST_PAGES = DriverKind("", version_1=False)
+_SHIFTED = replace(
+    _GUEST_PAGES,
+    name="Linux 2.6.29 to 3.3",
+    defects=(Defect.PAGE_SHIFT,),
+    encoding=Encoding.SHIFTED,
+    frees_wrong=True,
+)
+_UNSHIFTED = replace(
+    _GUEST_PAGES,
+    name="Linux 2.6.27 or 2.6.28",
+    defects=(Defect.PAGE_UNITS,),
+    encoding=Encoding.UNSHIFTED,
+    indirect=False,
+)
+
+LARGE_PAGE: Final = (
+    # 1b4aa2faeca1, v2.6.29-rc1, until 3ccc9372ed0f, v3.4
+    replace(_SHIFTED, byte_order=_LITTLE),
+    replace(
+        _SHIFTED,
+        name="Linux 2.6.29 to 3.3, big-endian",
+        defects=(Defect.ENDIAN_TARGET, Defect.PAGE_SHIFT),
+        swaps_target=True,
+        byte_order=_BIG,
+    ),
+    replace(_UNSHIFTED, byte_order=_LITTLE),
+    replace(
+        _UNSHIFTED,
+        name="Linux 2.6.27 or 2.6.28, big-endian",
+        defects=(Defect.ENDIAN_TARGET, Defect.PAGE_UNITS),
+        swaps_target=True,
+        byte_order=_BIG,
+    ),
+    replace(
+        _UNSHIFTED,
+        name="Linux 2.6.25 or 2.6.26",
+        defects=(Defect.PAGE_UNITS, Defect.NO_DEFLATE),
+        deflates=False,
+    ),
+    replace(
+        _UNSHIFTED,
+        name="Linux 2.6.26, big-endian",
+        defects=(Defect.ENDIAN_TARGET, Defect.PAGE_UNITS, Defect.NO_DEFLATE),
+        swaps_target=True,
+        deflates=False,
+        byte_order=_BIG,
+    ),
+)
+"""Kinds that count in guest pages, and are wrong only where these exceed 4 KiB."""
+
+FIXED_PAGE: Final = (
+    # Windows x64 writes each page number into 8 bytes (virtio-win).
+    DriverKind(
+        "Windows, 64-bit",
+        (Defect.PFN_WIDTH,),
+        encoding=Encoding.SLOTS,
+        entries_per_unit=2,
+        byte_order=_LITTLE,
+    ),
+    # AppleVirtIOBalloon takes the target for 16 KiB pages (second-hand).
+    DriverKind(
+        "macOS",
+        (Defect.UNIT_SCALE, Defect.NO_ACTUAL),
+        page=4,
+        entries_per_unit=4,
+        scale=4,
+        writes_actual=False,
+        version_1=True,
+        byte_order=_LITTLE,
+    ),
+)
+"""Kinds that exist with one size of pages."""
+
+
+def kinds(facts: GuestFacts, features: int | None) -> tuple[DriverKind, ...]:
+    """Return the kinds that can be what runs in a guest.
+
+    :param facts: what the host knows.
+    :param features: the accepted bits, ``None`` if not known yet.
+    """
+    every = [replace(kind, page=page) for kind in ANY_PAGE for page in PAGES]
+    every += FOUR_K
+    every += [
+        # Numbers of such drivers count guest pages, so its units are these.
+        replace(kind, page=page, scale=page)
+        for kind in LARGE_PAGE
+        for page in PAGES[1:]
+    ]
+    every += FIXED_PAGE
+    return tuple(kind for kind in every if _possible(kind, facts, features))
+
+
+def _possible(kind: DriverKind, facts: GuestFacts, features: int | None) -> bool:
+    bits = (
+        (kind.version_1, Feature.VIRTIO_F_VERSION_1),
+        (kind.indirect, Feature.VIRTIO_RING_F_INDIRECT_DESC),
+    )
+    return (
+        facts.page_size in (None, kind.page * PAGE_SIZE)
+        and (facts.page_size is not None or not _exotic(kind))
+        and (facts.byte_order is None or kind.byte_order in (None, facts.byte_order))
+        and (
+            features is None
+            or all(has is None or has == bool(features & bit.mask) for has, bit in bits)
+        )
+    )
+
+
+def _exotic(kind: DriverKind) -> bool:
+    """Return whether the kind is one that is not worth suspecting without a reason."""
+    old = kind.encoding in (Encoding.SHIFTED, Encoding.UNSHIFTED)
+    return old and kind.page not in OLD_LARGE_PAGES

@@ -1,0 +1,140 @@
+"""The saved form: whatever is not exactly that is refused with one kind of error."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from fakes import rig
+from hypothesis import given
+from hypothesis import strategies as st
+
+from balloon_plugin.errors import HostError
+from balloon_plugin.snapshot import VERSION, pack, unpack
+
+PARTS = rig().device.save()
+del PARTS["version"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["version", *PARTS]) | st.text(), inner)
+    ),
+    max_leaves=10,
+)
+WRONG_NUMBERS = [None, -1, 2**32, 1.0, "16", True, [], {}]
+
+
+def with_part(path, value):
+    state = copy.deepcopy(pack(**PARTS))
+    *way, last = path
+    place = state
+    for name in way:
+        place = place[name]
+    place[last] = value
+    return state
+
+
+def test_what_is_packed_is_unpacked():
+    state = pack(**PARTS)
+
+    assert state["version"] == VERSION
+    assert unpack(json.loads(json.dumps(state))) == PARTS
+
+
+def test_what_an_unknown_writer_added_is_dropped():
+    state = pack(**PARTS) | {"colour": "red"}
+
+    assert unpack(state) == PARTS
+
+
+@pytest.mark.parametrize("features", [None, 0, 2**64 - 1])
+@pytest.mark.parametrize("policy_state", [None, {}, {"deep": [1]}])
+@pytest.mark.parametrize("number", [0, 2**32 - 1])
+def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
+    policy = {"requested": number, "accepted": True, "policy": ""}
+    policy["policy_state"] = policy_state
+    parts = PARTS | {"features": features, "policy": policy}
+    parts |= {"actual": number, "poison_val": number, "ready": False}
+
+    assert unpack(pack(**parts)) == parts
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *((["version"], value) for value in WRONG_NUMBERS),
+        *((["actual"], value) for value in WRONG_NUMBERS),
+        *((["poison_val"], value) for value in WRONG_NUMBERS),
+        *((["features"], value) for value in [-1, 2**64, 1.0, "0", True, []]),
+        *((["ready"], value) for value in [None, 0, 1, "yes"]),
+        *((["ledger"], value) for value in [None, [], 0, ""]),
+        *((["policy"], value) for value in [None, [], {}, "probe"]),
+        *((["policy", "requested"], value) for value in WRONG_NUMBERS),
+        *((["policy", "policy"], value) for value in [None, 1, []]),
+        *((["policy", "policy_state"], value) for value in [0, [], "", True]),
+    ],
+)
+def test_a_damaged_part_is_named(path, value):
+    state = with_part(path, value)
+
+    with pytest.raises(HostError, match=rf"damaged \({path[0]}\)"):
+        unpack(state)
+
+
+@pytest.mark.parametrize("name", ["version", *PARTS])
+def test_a_missing_part_is_named(name):
+    state = pack(**PARTS)
+    del state[name]
+
+    with pytest.raises(HostError, match=rf"damaged \({name}\)"):
+        unpack(state)
+
+
+@pytest.mark.parametrize("name", ["requested", "accepted", "policy", "policy_state"])
+def test_the_policys_part_is_whole_or_damaged(name):
+    state = copy.deepcopy(pack(**PARTS))
+    del state["policy"][name]
+
+    with pytest.raises(HostError, match=r"damaged \(policy\)"):
+        unpack(state)
+
+
+def test_all_that_is_damaged_is_named():
+    state = pack(**PARTS) | {"actual": -1, "ready": None}
+
+    with pytest.raises(HostError, match=r"damaged \(actual, ready\)"):
+        unpack(state)
+
+
+@pytest.mark.parametrize("version", [VERSION + 1, VERSION + 100, 2**31])
+def test_a_newer_version_is_refused_before_it_is_understood(version):
+    state = {"version": version, "whatever": "it will be"}
+
+    with pytest.raises(
+        HostError, match=f"version {version}.*version {VERSION}"
+    ) as error:
+        unpack(state)
+
+    assert "newer balloon_plugin" in str(error.value)
+
+
+@given(JSON)
+def test_any_json_is_a_snapshot_or_a_host_error(value):
+    try:
+        parts = unpack(value)
+    except HostError:
+        return
+
+    assert set(parts) == set(PARTS)
+
+
+@given(st.sampled_from(["version", *PARTS]), JSON)
+def test_any_json_in_place_of_a_part_too(name, value):
+    try:
+        parts = unpack(pack(**PARTS) | {name: value})
+    except HostError:
+        return
+
+    assert set(parts) == set(PARTS)
