@@ -9,6 +9,7 @@ drops the one observer that raised.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -17,7 +18,9 @@ import pluggy
 from balloon_plugin.errors import PluginError
 from balloon_plugin.events import (
     Answer,
+    Defect,
     Event,
+    Evidence,
     Gate,
     Judgement,
     PluginFailed,
@@ -164,15 +167,17 @@ class PolicyCalls:
         """Return the policy's verdict, or an undecided one if it fails or failed."""
         if self.failure is None:
             verdict = self._call("policy_verdict")
-            if isinstance(verdict, Verdict):
+            if isinstance(verdict, Verdict) and _is_plain(verdict):
                 return verdict
-            self._blame("policy_verdict", f"returned {_text(verdict)}, not a Verdict")
+            self._blame(
+                "policy_verdict", f"returned {_text(verdict)}, not a sound Verdict"
+            )
         return Verdict(Judgement.UNDECIDED, "FAILED")
 
     def save(self) -> dict[str, Any] | None:
         """Return the policy's state, or ``None`` if it fails or failed."""
         state = self._call("policy_save") if self.failure is None else None
-        return state if isinstance(state, dict) else None
+        return state if isinstance(state, dict) and _is_json(state) else None
 
     def load(self, state: dict[str, Any]) -> bool:
         """Give the policy its saved state; return whether it took it."""
@@ -218,19 +223,19 @@ class ObserverCalls:
     def __init__(self, plugins: pluggy.PluginManager) -> None:
         self._plugins = plugins
         self._hook = plugins.hook.balloon_event
-        self._cut_off: set[str] = set()
+        self._cut_off: list[object] = []
 
     def emit(self, event: Event) -> None:
         """Show the event to all observers; one that raises is called no more."""
         for implementation in self._hook.get_hookimpls():
-            name = implementation.plugin_name
-            if name in self._cut_off:
+            name, plugin = implementation.plugin_name, implementation.plugin
+            if any(plugin is other for other in self._cut_off):
                 continue
             try:
                 # Straight to the function: one that raises must not silence the rest.
                 implementation.function(*(event for _ in implementation.argnames))
             except Exception as error:  # noqa: BLE001 - a guest must not notice
-                self._cut_off.add(name)
+                self._cut_off.append(plugin)
                 self.emit(PluginFailed(name, "balloon_event", _text(error)))
 
 
@@ -238,20 +243,45 @@ def _is_sound(gate: Gate) -> bool:
     """Return whether the device can do what a gate says, whoever wrote it."""
     how = gate.translation
     return (
-        _is_a(int, gate.num_pages, gate.nudges)
+        _is_a(int, gate.num_pages)
         and 0 <= gate.num_pages < 1 << 32
+        and _is_a(int, gate.nudges)
         and _is_a(bool, gate.reclaim)
         and _is_a(Answer, gate.targets)
+        and _is_a(str, gate.reason)
         and _is_a(Translation, how)
-        and all(
-            _is_a(int, count) and 1 <= count <= MOST_PAGES_AT_ONCE
-            for count in (how.slot_entries, how.pages_per_pfn, how.pages_per_unit)
-        )
+        and _is_count(how.slot_entries)
+        and _is_count(how.pages_per_pfn)
+        and _is_count(how.pages_per_unit)
     )
 
 
-def _is_a(kind: type, *values: object) -> bool:
-    return all(type(value) is kind for value in values)
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MOST_PAGES_AT_ONCE
+
+
+def _is_a(kind: type, value: object) -> bool:
+    return type(value) is kind
+
+
+def _is_plain(verdict: Verdict) -> bool:
+    """Return whether a verdict is made of what people and programs are promised."""
+    return (
+        _is_a(Judgement, verdict.judgement)
+        and _is_a(str, verdict.state)
+        and _is_a(tuple, verdict.defects)
+        and _is_a(tuple, verdict.evidence)
+        and all(_is_a(Defect, defect) for defect in verdict.defects)
+        and all(_is_a(Evidence, item) for item in verdict.evidence)
+    )
+
+
+def _is_json(state: dict[str, Any]) -> bool:
+    try:
+        json.dumps(state)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _text(value: object) -> str:

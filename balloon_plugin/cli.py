@@ -11,18 +11,26 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from balloon_plugin import __version__, control, narrate, show
+from balloon_plugin.boot.guest import Machine
 from balloon_plugin.boot.plan import Kind, Plan, Step
-from balloon_plugin.boot.story import boot_uml
-from balloon_plugin.calls import Device
-from balloon_plugin.compare import Row, compare
+from balloon_plugin.boot.qemu import BOARDS, QemuOptions, Transport, find_qemu
+from balloon_plugin.boot.story import boot
+from balloon_plugin.boot.uml import find_uml
+from balloon_plugin.compare import compare, matrix, report, run
+from balloon_plugin.compare.cases import cases
+from balloon_plugin.compare.circumstances import find as circumstance
+from balloon_plugin.compare.circumstances import listing
+from balloon_plugin.compare.tally import HEADS, tally
 from balloon_plugin.errors import BalloonError
 from balloon_plugin.events import ByteOrder, Event
 from balloon_plugin.guests.profiles import GUESTS, find
@@ -33,6 +41,8 @@ from balloon_plugin.manager import find_policies, make_device, make_policy
 
 __all__ = ["main"]
 
+_T = TypeVar("_T", ByteOrder, Transport)
+
 DEFAULT_POLICY = "evidence"
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -41,7 +51,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s", level=arguments.log_level)
     try:
         code: int = arguments.run(arguments)
     except BalloonError as error:
@@ -50,12 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # Python flushes at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
 
 
 # --- arguments ----------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        show.error(f"{message}; see '{self.prog} --help'")
+        sys.exit(2)
 
 
 def _bytes(text: str) -> int:
@@ -66,8 +85,24 @@ def _bytes(text: str) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
+def _page_size(text: str) -> int:
+    size = _bytes(text)
+    if size < PAGE_SIZE or size & (size - 1):
+        message = f"{text!r} is no size of a page: write 4K, 16K, 64K"
+        raise argparse.ArgumentTypeError(message)
+    return size
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if (seconds := float(text)) > 0:
+            return seconds
+    message = f"{text!r} is no time: write seconds, more than 0"
+    raise argparse.ArgumentTypeError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="balloon-plugin",
         description="A virtio memory balloon that works out whether a guest's driver "
         "can be believed.",
@@ -84,7 +119,7 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=f"{text[0].upper()}{text[1:]}."
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, log_level=logging.WARNING)
     return parser
 
 
@@ -96,6 +131,26 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help=f"what judges the driver (default: {DEFAULT_POLICY}); "
         "'balloon-plugin policies' lists them",
     )
+
+
+def _add_facts(parser: argparse.ArgumentParser) -> None:
+    """Add what the host may know of a guest."""
+    parser.add_argument(
+        "--byte-order",
+        choices=[order.value for order in ByteOrder],
+        help="of the guest's CPU, if you know it",
+    )
+    parser.add_argument(
+        "--page-size",
+        type=_page_size,
+        metavar="SIZE",
+        help="of the guest's kernel, if you know it",
+    )
+
+
+def _member(kind: type[_T], value: str | None) -> _T | None:
+    """Return what a choice stands for, or ``None`` if nothing was chosen."""
+    return None if value is None else kind(value)
 
 
 # --- policies -----------------------------------------------------------------------
@@ -118,20 +173,6 @@ def _policies(_arguments: argparse.Namespace) -> int:
 
 _DEFAULT_COMPARISON = ("none", "probe", "feature-bit", "evidence")
 
-_HEADS = (
-    "guest",
-    "policy",
-    "verdict",
-    "state",
-    "",
-    "harm",
-    "taken",
-    "parked",
-    "steps",
-    "usable",
-    "because",
-)
-
 
 def _add_compare(commands: Any) -> None:
     parser = _command(
@@ -149,50 +190,100 @@ def _add_compare(commands: Any) -> None:
         metavar="NAME[:OPTION=VALUE,...]",
         help="a policy (repeatable; default: all that come with this package)",
     )
+    parser.add_argument(
+        "--circumstance",
+        action="append",
+        metavar="NAME[+NAME...]",
+        help="what is special about the run (repeatable; default: nothing)",
+    )
+    parser.add_argument(
+        "--circumstances", action="store_true", help="list what can be special"
+    )
+    parser.add_argument(
+        "--trace", action="store_true", help="print every event of one run"
+    )
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="run every guest in every circumstance that makes sense, and count",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes for --matrix (default: as many as there are processors)",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="with --matrix, put the table where FILE has its markers",
+    )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    guests = [find(name) for name in arguments.guest or GUESTS]
-    policies = arguments.policy or _DEFAULT_COMPARISON
-    for policy in policies:
+    if arguments.circumstances:
+        show.table(("circumstance", "what is special"), list(listing()))
+        return 0
+    for policy in arguments.policy or ():
         make_policy(policy)
-    rows = list(show.progress(compare(guests, policies), len(guests) * len(policies)))
+    if arguments.trace:
+        return _trace(arguments)
+    policies = arguments.policy or _DEFAULT_COMPARISON
+    if arguments.matrix:
+        return _matrix(arguments, policies)
+    guests = [find(name) for name in arguments.guest or GUESTS]
+    special = [circumstance(name) for name in arguments.circumstance or ["usual"]]
+    total = len(guests) * len(policies) * len(special)
+    rows = list(show.progress(compare(guests, policies, special), total))
     if arguments.json:
         print(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=2))  # noqa: T201
         return 0
-    show.table(_HEADS, [_cells(row) for row in rows], [_style(row) for row in rows])
+    styles = [report.style(row) for row in rows]
+    show.table(report.ROW_HEADS, [report.cells(row) for row in rows], styles)
     show.line("")
-    show.line(_LEGEND)
+    show.line(report.LEGEND)
     return 0
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.guest,
-        row.policy,
-        row.verdict,
-        row.state,
-        "right" if row.right else "WRONG",
-        str(row.harm_pages or "-"),
-        str(row.taken_pages or "-"),
-        str(row.parked_pages or "-"),
-        "-" if row.steps is None else str(row.steps),
-        "yes" if row.usable else "no",
-        row.evidence[-1] if row.evidence else "-",
+def _trace(arguments: argparse.Namespace) -> int:
+    """Print what happens in one run; a run has one of each."""
+    (guest,) = arguments.guest or ("",)
+    (policy,) = arguments.policy or (DEFAULT_POLICY,)
+    (special,) = arguments.circumstance or ("usual",)
+    row = run(
+        find(guest),
+        policy,
+        circumstance(special),
+        tell=lambda now, steps, what: show.line(f"{now:8.3f} s {steps:6}  {what}"),
     )
+    show.line("")
+    show.table(report.ROW_HEADS, [report.cells(row)], [report.style(row)])
+    return 0
 
 
-def _style(row: Row) -> str:
-    return "red" if row.harm_pages else "" if row.right else "yellow"
-
-
-_LEGEND = """\
-harm: pages in use that the guest lost
-taken: the most pages missing before anybody asked for a balloon
-parked: pages still missing after all were asked back
-steps: what the driver did until the verdict
-usable: a balloon of 8 MiB was reached, and given back; all pages are of 4 KiB"""
+def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
+    tasks = [
+        (case, policy)
+        for policy in policies
+        for case in cases(arguments.guest, arguments.circumstance)
+    ]
+    found = list(show.progress(matrix.rows(tasks, arguments.workers), len(tasks)))
+    tallies = tally(found)
+    if arguments.json:
+        counts = [each.as_dict() for each in tallies]
+        rows = [row.as_dict() for row in found]
+        print(json.dumps({"policies": counts, "rows": rows}, indent=2))  # noqa: T201
+        return 0
+    if arguments.markdown:
+        text = arguments.markdown.read_text()
+        table = report.in_markdown(tallies)
+        arguments.markdown.write_text(report.replaced(text, "matrix", table))
+    show.table(HEADS, [each.cells() for each in tallies])
+    for text in ("", report.MATRIX_LEGEND, "", *report.worst_cases(tallies)):
+        show.line(text)
+    return 0
 
 
 # --- boot ---------------------------------------------------------------------------
@@ -201,7 +292,14 @@ usable: a balloon of 8 MiB was reached, and given back; all pages are of 4 KiB""
 def _add_boot(commands: Any) -> None:
     boot = commands.add_parser("boot", help="boot a real guest and watch its balloon")
     machines = boot.add_subparsers(metavar="MACHINE", required=True)
-    parser = _command(machines, "uml", _boot_uml, "boot User-Mode Linux")
+    _add_plan(_command(machines, "uml", _boot_uml, "boot User-Mode Linux"))
+    qemu = _command(machines, "qemu", _boot_qemu, "boot a kernel of your own in QEMU")
+    _add_plan(qemu)
+    _add_qemu(qemu)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add what is the same for all machines."""
     _add_policy(parser)
     parser.add_argument(
         "--target",
@@ -219,14 +317,81 @@ def _add_boot(commands: Any) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=_seconds,
         default=60.0,
         metavar="SECONDS",
         help="how long the whole may take (default: 60)",
     )
 
 
+def _add_qemu(parser: argparse.ArgumentParser) -> None:
+    """Add what QEMU wants to know; more of it in the documentation of real guests."""
+    parser.add_argument(
+        "--kernel", type=Path, required=True, metavar="PATH", help="the kernel's image"
+    )
+    parser.add_argument(
+        "--initrd",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="its initial RAM file system, with an init that obeys our commands",
+    )
+    parser.add_argument(
+        "--qemu",
+        metavar="COMMAND",
+        help="QEMU 10.1 or later (default: qemu-system-ARCH)",
+    )
+    parser.add_argument(
+        "--arch",
+        choices=BOARDS,
+        default="aarch64",
+        help="the guest's architecture (default: aarch64)",
+    )
+    parser.add_argument("--machine", help="QEMU's -machine, in place of the usual one")
+    parser.add_argument("--cpu", help="QEMU's -cpu, in place of the usual one")
+    parser.add_argument(
+        "--append",
+        default="",
+        metavar="TEXT",
+        help="more for the kernel's command line",
+    )
+    parser.add_argument(
+        "--transport",
+        choices=[transport.value for transport in Transport],
+        help="how the guest finds its balloon: virtio-mmio without VERSION_1, with it, "
+        "or virtio-pci (default: that of the oldest drivers which the machine has)",
+    )
+    parser.add_argument(
+        "--driver",
+        default="virtio_balloon",
+        metavar="NAME[:PARAMETER=VALUE,...]",
+        help="the module that the guest loads (default: virtio_balloon)",
+    )
+    _add_facts(parser)
+
+
 def _boot_uml(arguments: argparse.Namespace) -> int:
+    return _boot(find_uml(), arguments)
+
+
+def _boot_qemu(arguments: argparse.Namespace) -> int:
+    options = QemuOptions(
+        kernel=arguments.kernel,
+        initrd=arguments.initrd,
+        arch=arguments.arch,
+        command=arguments.qemu,
+        machine=arguments.machine,
+        cpu=arguments.cpu,
+        append=arguments.append,
+        transport=_member(Transport, arguments.transport),
+        driver=arguments.driver,
+        byte_order=_member(ByteOrder, arguments.byte_order),
+        page_size=arguments.page_size,
+    )
+    return _boot(find_qemu(options), arguments)
+
+
+def _boot(machine: Machine, arguments: argparse.Namespace) -> int:
     plan = Plan(
         policy=arguments.policy,
         target=arguments.target // PAGE_SIZE,
@@ -234,7 +399,7 @@ def _boot_uml(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
     )
     with show.Ticker() as ticker:
-        result = boot_uml(plan, lambda step: _tell(ticker, step))
+        result = boot(machine, plan, lambda step: _tell(ticker, step))
     return result.ending.exit_code
 
 
@@ -254,6 +419,7 @@ def _tell(ticker: show.Ticker, step: Step) -> None:
 
 def _add_serve(commands: Any) -> None:
     parser = _command(commands, "serve", _serve, "serve vhost-user front ends")
+    parser.set_defaults(log_level=logging.INFO)
     parser.add_argument(
         "--socket",
         type=Path,
@@ -276,36 +442,48 @@ def _add_serve(commands: Any) -> None:
         help="a QMP socket to make, through which the target can be changed; with "
         "several sockets the first has this path, the others .1, .2 ... after it",
     )
-    parser.add_argument(
-        "--byte-order",
-        choices=[order.value for order in ByteOrder],
-        help="of the guests' CPU, if you know it",
-    )
-    parser.add_argument(
-        "--page-size", type=_bytes, metavar="SIZE", help="of the guests' kernel"
-    )
+    _add_facts(parser)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until interrupted or terminated."""
-    order = ByteOrder(arguments.byte_order) if arguments.byte_order else None
     with Daemon() as daemon, contextlib.ExitStack() as stack:
-        for i, path in enumerate(arguments.socket):
-            slot = daemon.add(
-                path,
-                functools.partial(_make, arguments.policy, path.name),
-                byte_order=order,
-                page_size=arguments.page_size,
+        _end_by_signals(daemon)
+        slots = [_add_slot(daemon, path, arguments) for path in arguments.socket]
+        if arguments.control:
+            for i, slot in enumerate(slots):
+                stack.enter_context(_control(daemon, slot, arguments.control, i))
+        for slot in slots:
+            show.line(
+                f"{slot.path}: waiting for a front end (policy {arguments.policy})"
             )
+            stack.enter_context(_narrated(slot))
             if arguments.target is not None:
                 slot.device.set_target(arguments.target // PAGE_SIZE)
-            if arguments.control:
-                stack.enter_context(_control(daemon, slot, arguments.control, i))
-            show.line(f"{path}: waiting for a front end (policy {arguments.policy})")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: daemon.stop())
         daemon.run()
     return 0
+
+
+def _add_slot(daemon: Daemon, path: Path, arguments: argparse.Namespace) -> Slot:
+    return daemon.add(
+        path,
+        functools.partial(make_device, arguments.policy),
+        byte_order=_member(ByteOrder, arguments.byte_order),
+        page_size=arguments.page_size,
+    )
+
+
+def _end_by_signals(daemon: Daemon) -> None:
+    """Let the first signal end the daemon, and none disturb it as it clears up."""
+    ending = threading.Event()
+
+    def end(*_: object) -> None:
+        if not ending.is_set():
+            ending.set()
+            daemon.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 class _Narrator:
@@ -320,8 +498,15 @@ class _Narrator:
             show.line(f"{self._name}: {narrate.sentence(event)}")
 
 
-def _make(policy: str, name: str) -> Device:
-    return make_device(policy, observers=[_Narrator(name)])
+@contextlib.contextmanager
+def _narrated(slot: Slot) -> Iterator[None]:
+    """Tell the news of a device, except of how it was made and of its end."""
+    narrator = _Narrator(str(slot.path))
+    slot.device.plugins.register(narrator)
+    try:
+        yield
+    finally:
+        slot.device.plugins.unregister(narrator)
 
 
 def _control(

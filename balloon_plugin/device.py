@@ -101,8 +101,7 @@ class Balloon:
             return
         self._inventory.describe(facts)
         self._facts = facts
-        if facts.ram:
-            self._gatekeeper.clamp(facts.ram_pages)
+        self._gatekeeper.clamp(facts.ram_pages or None)
         self._gatekeeper.observe(GuestDescribed(facts))
 
     @hookimpl

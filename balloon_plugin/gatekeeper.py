@@ -46,7 +46,6 @@ class Gatekeeper:
 
     :ivar gate: what the device may do now.
     :ivar verdict: what the policy has concluded so far.
-    :ivar requested: the user's target in pages.
     :ivar accepted: whether a target was accepted in this session.
     """
 
@@ -62,7 +61,8 @@ class Gatekeeper:
         self._held: Gate | None = None
         self._blamed = False
         self.accepted = False
-        self.requested = 0
+        self._wanted = 0
+        self._most: int | None = None
         self.gate = Gate(0, reclaim=False, targets=Answer.DEFERRED)
         self.verdict = Verdict(Judgement.UNDECIDED, "")
 
@@ -126,9 +126,21 @@ class Gatekeeper:
             self._settle()
         return TargetReply(answer, reason, self.requested)
 
-    def clamp(self, most: int) -> None:
-        """Keep no target above the guest's RAM, now that it is known."""
-        self.requested = min(self.requested, most)
+    @property
+    def requested(self) -> int:
+        """The user's target in pages, clamped to what RAM is known now.
+
+        Front ends tell of memory piece by piece, so the target itself is kept.
+        """
+        return self._wanted if self._most is None else min(self._wanted, self._most)
+
+    @requested.setter
+    def requested(self, num_pages: int) -> None:
+        self._wanted = num_pages
+
+    def clamp(self, most: int | None) -> None:
+        """Show no target above the guest's RAM, of which this is known now."""
+        self._most = most
 
     def save(self) -> dict[str, Any]:
         """Return the part of a snapshot that is the policy's and the user's."""
@@ -170,8 +182,9 @@ class Gatekeeper:
         self.verdict = verdict
         before, self.gate = self.gate, gate
         self.accepted |= gate.targets is Answer.ACCEPTED
-        if gate != before:
-            self._observers.emit(GateChanged(gate))
+        if gate == before:
+            return
+        self._observers.emit(GateChanged(gate))
         if gate.targets is Answer.REFUSED and before.targets is Answer.DEFERRED:
             self._forget_target()
         if _power(gate) != _power(before):

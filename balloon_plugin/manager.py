@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -21,6 +21,9 @@ from balloon_plugin.calls import Device, ObserverCalls, PolicyCalls
 from balloon_plugin.device import Balloon
 from balloon_plugin.errors import PluginError
 from balloon_plugin.hookspecs import PROJECT
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = [
     "POLICY_GROUP",
@@ -56,7 +59,7 @@ def make_device(
     try:
         plugins.register(plugin, name=name)
         for observer in observers:
-            plugins.register(observer)
+            _register_observer(plugins, observer)
         calls = PolicyCalls(plugins, name)
         plugins.register(Balloon(calls, ObserverCalls(plugins)), name=_DEVICE)
         plugins.check_pending()
@@ -74,6 +77,15 @@ def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) ->
     if missing:
         message = f"{name} is not a policy: it must implement {', '.join(missing)}"
         raise PluginError(message)
+
+
+def _register_observer(plugins: pluggy.PluginManager, observer: object) -> None:
+    """Refuse an observer that implements more than its hook: it may not meddle."""
+    plugins.register(observer)
+    implemented = {caller.name for caller in plugins.get_hookcallers(observer) or ()}
+    if not implemented <= {"balloon_event"}:
+        others = ", ".join(sorted(implemented - {"balloon_event"}))
+        raise PluginError(f"{observer!r} is to observe, but implements {others} too")
 
 
 _NEEDED = ("policy_observe", "policy_gate", "policy_verdict")
@@ -144,6 +156,9 @@ def _made(
 
 
 def _entries() -> list[EntryPoint]:
+    # Sockets, e-mail and archives come with it: a quarter of what an import takes.
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
     return sorted(entry_points(group=POLICY_GROUP), key=lambda entry: entry.name)
 
 

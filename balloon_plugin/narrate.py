@@ -44,7 +44,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
         case events.StatsReceived(stats):
             return f"driver sends {len(stats)} statistics"
         case events.DeviceReset():
-            return "driver resets the device: a new session begins"
+            return "device is reset: a new driver session begins"
         case events.TargetRequested(num_pages):
             return f"user asks for {num_pages} pages"
         case events.TimePassed(now):
@@ -64,7 +64,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
         case events.StateLoaded(known):
             return f"state loaded, verdict {'known' if known else 'not known'}"
         case events.PluginFailed(plugin, hook, error):
-            return f"{plugin} failed in {hook}: {error}"
+            return f"{plugin} failed in {hook}: {' '.join(error.split())}"
 
 
 def _numbers(pfns: tuple[int, ...]) -> str:

@@ -23,6 +23,9 @@ __all__ = ["Ledger", "clip", "merge"]
 
 # --- runs ---------------------------------------------------------------------------
 
+_FIRST: Final = itemgetter(0)
+_COUNT: Final = itemgetter(1)
+
 
 def merge(pfns: Iterable[int]) -> list[Run]:
     """Return page numbers, in any order and with duplicates, as runs (rule 11)."""
@@ -69,8 +72,10 @@ def _bounds(part: MemoryRange) -> tuple[int, int]:
 
 def _between(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     """Return the parts of sorted runs from page ``start`` to before page ``end``."""
+    if runs and start <= runs[0][0] and sum(runs[-1]) <= end:
+        return list(runs)  # nearly always, and nothing to look for
     low = bisect_right(runs, start, key=sum)
-    high = bisect_left(runs, end, key=itemgetter(0))
+    high = bisect_left(runs, end, key=_FIRST)
     parts = list(runs[low:high])
     if parts and parts[0][0] < start:
         parts[0] = (start, sum(parts[0]) - start)
@@ -80,7 +85,7 @@ def _between(runs: Sequence[Run], start: int, end: int) -> list[Run]:
 
 
 def _pages(runs: Iterable[Run]) -> int:
-    return sum(count for _, count in runs)
+    return sum(map(_COUNT, runs))
 
 
 # --- the record ---------------------------------------------------------------------
@@ -175,9 +180,7 @@ class Ledger:
 
     def mark_reclaimed(self, runs: Sequence[Run]) -> None:
         """Record pages as given back to the host, as far as they are in the balloon."""
-        for chunk, start, end in self._spans(runs, make=False):
-            self._reclaimed += chunk.count(_IN, start, end)
-            _replace(chunk, start, end, _IN, _GIVEN_BACK)
+        self._reclaimed += self._replace(runs, _IN, _GIVEN_BACK)
 
     def clear(self) -> None:
         """Forget everything: a new driver session begins."""
@@ -220,46 +223,45 @@ class Ledger:
 
     def _write(self, runs: Sequence[Run], state: int, *, make: bool) -> int:
         """Set the state of pages; return how many of them were in the balloon."""
-        if self._reclaimed:
-            self._revive(runs)
+        if self._pieces > 1 and self._reclaimed:
+            # All of a host page comes back when any piece of it is used.
+            touched = _joined(self._outer(run) for run in runs)
+            self._reclaimed -= self._replace(touched, _GIVEN_BACK, _IN)
         known = 0
-        for chunk, start, end in self._spans(runs, make=make):
-            known += end - start - chunk.count(_OUT, start, end)
-            chunk[start:end] = _STATES[state] * (end - start)
+        for chunk, parts in self._parts(runs, make=make):
+            ballooned, given_back = _paint(chunk, parts, state)
+            known += ballooned
+            self._reclaimed -= given_back
         return known
 
-    def _revive(self, runs: Sequence[Run]) -> None:
-        """Record the host pages that ``runs`` touch as no longer given back.
+    def _replace(self, runs: Sequence[Run], old: int, new: int) -> int:
+        """Set the pages in one state to another; return how many they are."""
+        return sum(
+            _repaint(chunk, parts, old, new)
+            for chunk, parts in self._parts(runs, make=False)
+        )
 
-        All of a host page comes back when any piece of it is used.
-        """
-        touched = [self._outer(run) for run in runs]
-        for chunk, start, end in self._spans(touched, make=False):
-            given_back = chunk.count(_GIVEN_BACK, start, end)
-            if given_back:
-                self._reclaimed -= given_back
-                _replace(chunk, start, end, _GIVEN_BACK, _IN)
-
-    def _spans(
-        self, runs: Iterable[Run], *, make: bool
-    ) -> Iterator[tuple[bytearray, int, int]]:
-        """Yield where the states of runs are kept: the chunk, and from where to where.
+    def _parts(
+        self, runs: Sequence[Run], *, make: bool
+    ) -> Iterator[tuple[bytearray, list[Run]]]:
+        """Yield where the states of runs are kept: the chunk, and the parts of it.
 
         :param make: whether to make chunks that are missing, rather than skip them.
         """
-        chunks = self._chunks
-        for first, count in runs:
-            number, start = first >> _CHUNK_SHIFT, first & (_CHUNK - 1)
-            end = start + count
-            while end > 0:
-                chunk = chunks.get(number)
-                if chunk is None and make:
-                    chunk = chunks[number] = bytearray(_CHUNK)
-                if chunk is not None:
-                    # A call of min() takes as long as all the rest of the turn.
-                    yield chunk, start, end if end < _CHUNK else _CHUNK  # noqa: FURB136
-                # What is left is in the next chunk, from its first page on.
-                number, start, end = number + 1, 0, end - _CHUNK
+        following = place = 0
+        end = sum(runs[-1]) if runs else 0
+        while following < end:
+            first = max(following, runs[place][0])
+            number = first >> _CHUNK_SHIFT
+            start, following = number << _CHUNK_SHIFT, (number + 1) << _CHUNK_SHIFT
+            chunk = self._chunks.get(number)
+            if chunk is None and make:
+                chunk = self._chunks[number] = bytearray(_CHUNK)
+            if chunk is not None:
+                parts = _between(runs, first, following)
+                yield chunk, [(page - start, count) for page, count in parts]
+            if following < end:
+                place = bisect_right(runs, following, place, key=sum)
 
     def _runs(self, state: re.Pattern[bytes]) -> list[Run]:
         return _joined(
@@ -304,10 +306,10 @@ class Ledger:
             yield low, high - low
 
     def _complete(self, first: int) -> bool:
-        host_page = (first, self._pieces)
         return self._pieces == sum(
-            end - start - chunk.count(_OUT, start, end)
-            for chunk, start, end in self._spans([host_page], make=False)
+            count - chunk.count(_OUT, start, start + count)
+            for chunk, parts in self._parts([(first, self._pieces)], make=False)
+            for start, count in parts
         )
 
     def _down(self, page: int) -> int:
@@ -317,8 +319,40 @@ class Ledger:
         return -(-page & -self._pieces)
 
 
-def _replace(chunk: bytearray, start: int, end: int, old: int, new: int) -> None:
-    chunk[start:end] = chunk[start:end].replace(_STATES[old], _STATES[new])
+# In a scattered batch nearly all runs are single pages, for which an item of the chunk
+# takes a sixth of the time that a slice does.
+
+
+def _paint(chunk: bytearray, parts: Sequence[Run], state: int) -> tuple[int, int]:
+    """Set the state of pages; return how many were ballooned, and given back."""
+    ballooned = given_back = 0
+    for start, count in parts:
+        if count == 1:
+            before = chunk[start]
+            chunk[start] = state
+            ballooned += before != _OUT
+            given_back += before == _GIVEN_BACK
+        else:
+            end = start + count
+            ballooned += count - chunk.count(_OUT, start, end)
+            given_back += chunk.count(_GIVEN_BACK, start, end)
+            chunk[start:end] = _STATES[state] * count
+    return ballooned, given_back
+
+
+def _repaint(chunk: bytearray, parts: Sequence[Run], old: int, new: int) -> int:
+    """Set the pages in one state to another; return how many they are."""
+    repainted = 0
+    for start, count in parts:
+        if count == 1:
+            if chunk[start] == old:
+                chunk[start] = new
+                repainted += 1
+        else:
+            end = start + count
+            repainted += chunk.count(old, start, end)
+            chunk[start:end] = chunk[start:end].replace(_STATES[old], _STATES[new])
+    return repainted
 
 
 def _joined(runs: Iterable[Run]) -> list[Run]:

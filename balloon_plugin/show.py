@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 try:
     from rich.console import Console
@@ -80,12 +81,30 @@ def table(
 ) -> None:
     """Print a table; the last column takes what room is left.
 
+    Nothing is shortened but the last column. On a narrow terminal the first column
+    becomes headings, and the last goes below each row.
+
     :param styles: one for each row, of rich's.
     """
-    if HAVE_RICH and sys.stdout.isatty():
+    every = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is not None and room < sum(widths[:-1]) + 2 * len(widths) + _LEAST_ROOM:
+        _stacked_table(every, widths, room, ["bold", *(styles or [""] * len(rows))])
+    elif HAVE_RICH and room is not None:
         _rich_table(heads, rows, styles)
     else:
-        _plain_table(heads, rows)
+        for row in every:
+            line(_aligned(row, [*widths[:-1], 0], "  ")[:room])
+
+
+_LEAST_ROOM: Final = 40
+"""Columns of text below which a last column is a tower of words."""
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], gap: str) -> str:
+    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    return gap.join(cells).rstrip()
 
 
 def _rich_table(
@@ -99,12 +118,16 @@ def _rich_table(
     Console(highlight=False).print(drawn)
 
 
-def _plain_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    every = [list(heads), *map(list, rows)]
-    widths = [max(len(row[i]) for row in every) for i in range(len(heads) - 1)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for row in every:
-        fixed = "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=False)
-        )
-        line(f"{fixed}  {row[-1]}"[:room].rstrip())
+def _stacked_table(
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    room: int,
+    styles: Sequence[str],
+) -> None:
+    heading = None
+    for row, style in zip(rows, styles, strict=True):
+        if row[0] != heading:
+            heading = row[0]
+            line(heading, "bold")
+        line(f"  {_aligned(row[1:-1], widths[1:-1], ' ')}", style)
+        line(textwrap.indent(textwrap.fill(row[-1], max(room - 4, 1)), "    "), style)

@@ -23,7 +23,6 @@ from balloon_plugin.events import (
     DeviceReset,
     DriverReady,
     Event,
-    Evidence,
     FeaturesAcked,
     Gate,
     GuestDescribed,
@@ -134,8 +133,6 @@ def _show(calls: PolicyCalls, event: Any, where: str) -> tuple[Gate, Verdict]:
         )
     if len(verdict.evidence) > MOST_EVIDENCE:
         raise ContractError(f"{where}: {len(verdict.evidence)} pieces of evidence")
-    if not all(isinstance(item, Evidence) for item in verdict.evidence):
-        raise ContractError(f"{where}: evidence that is no Evidence at {event!r}")
     return gate, verdict
 
 

@@ -196,6 +196,7 @@ class ScriptedPolicy:
     :ivar when: gate to take from a very event on.
     :ivar answers: what a hook returns, instead of what it should.
     :ivar raises: what a hook raises.
+    :ivar refuses: states that make no sense to it.
     :ivar seen: events that it observed.
     """
 
@@ -204,6 +205,7 @@ class ScriptedPolicy:
         self.verdict = GOOD
         self.features = 0
         self.state: dict[str, Any] = {"scripted": 1}
+        self.refuses: list[Any] = []
         self.loaded: list[Any] = []
         self.requests: list[int] = []
         self.after: dict[type, Any] = {}
@@ -242,6 +244,8 @@ class ScriptedPolicy:
     @hookimpl
     def policy_load(self, state):
         self._answer("policy_load", None)
+        if state in self.refuses:
+            raise ValueError("no sense")
         self.loaded.append(state)
 
     def _answer(self, hook, default):

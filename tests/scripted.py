@@ -13,11 +13,14 @@ import struct
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.profiles import find
-from balloon_plugin.guests.traits import Circumstance
+from balloon_plugin.guests.traits import Allocation, Conditions
 from balloon_plugin.hosts.simulated import Setup, SimulatedHost
 
 RFC = (16, 0)
 """The targets of the 2012 patch: a probe of 16 pages, and back to 0."""
+
+SIDE_BY_SIDE = Conditions(allocation=Allocation.CONTIGUOUS)
+"""Pages from number 1024 on, as where they come from does not matter to most tests."""
 
 QUEUES = {0: "I", 1: "D", 2: "S"}
 
@@ -157,7 +160,7 @@ def profile(name, *, driver=(), **changes):
     return dataclasses.replace(known, driver=traits, **changes)
 
 
-def boot(guest, device, circumstance=None, **setup):
+def boot(guest, device, conditions=None, **setup):
     """Boot a guest in front of a device; return both the guest and the host."""
     known = find(guest) if isinstance(guest, str) else guest
     host = SimulatedHost(
@@ -169,4 +172,4 @@ def boot(guest, device, circumstance=None, **setup):
             **setup,
         ),
     )
-    return Guest(known, host, circumstance or Circumstance()), host
+    return Guest(known, host, conditions or SIDE_BY_SIDE), host

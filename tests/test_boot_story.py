@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,7 @@ class Script:
     title: str = "a script"
     byte_order: ByteOrder = ByteOrder.LITTLE
     page_size: int = 4096
+    driver: str = "virtio_balloon"
 
     def prepare(self, *_):
         return ("sh", "-c", self.script)
@@ -46,11 +48,14 @@ class Script:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(tmp_path, monkeypatch):
+def nothing_left(monkeypatch):
+    # Not pytest's own folder: the path of a socket has 107 bytes at most.
+    tmp_path = Path(tempfile.mkdtemp(prefix="story-"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threads = threading.active_count()
     yield
     assert list(tmp_path.iterdir()) == []
+    tmp_path.rmdir()
     assert threading.active_count() == threads
 
 
@@ -74,6 +79,25 @@ def test_a_guest_that_does_not_boot_fails_in_time():
     assert result.reason == "not booted yet after 0.5 s"
     assert 0.5 <= result.seconds < 5
     assert Kind.WAITING in {step.kind for step in steps}
+
+
+def test_a_kernel_that_oopses_fails_with_what_it_says():
+    oops = "[    1.97] Unable to handle kernel paging request at ffffffff3ff11b00"
+    result, steps = tell(f"echo GUEST ready up=1; echo '{oops}'; sleep 100")
+
+    assert result.ending is Ending.FAILED
+    assert result.ending.exit_code == 1
+    assert result.reason == (
+        "the guest's kernel oopsed: "
+        "Unable to handle kernel paging request at ffffffff3ff11b00"
+    )
+    assert (steps[-1].kind, steps[-1].text) == (Kind.PROBLEM, result.reason)
+
+
+def test_a_guest_without_the_memory_fails():
+    result, _ = tell(OBEY.replace("$command ok", "$command $rest failed"))
+
+    assert result.reason == "the guest could not obey: device failed"
 
 
 def test_a_driver_that_cannot_be_loaded_fails_with_its_error():

@@ -143,6 +143,7 @@ def test_the_command_line_has_no_path_but_the_kernels(machine, tmp_path):
 def test_what_is_known_of_the_guest(machine):
     assert machine.byte_order is ByteOrder(sys.byteorder)
     assert machine.page_size == 4096
+    assert machine.driver == "virtio_balloon"
     assert machine.use_memory(100) == ("use 100",)
 
 

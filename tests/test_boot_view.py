@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from balloon_plugin.boot.guest import Broken, Ended, Heard, Seen
 from balloon_plugin.boot.plan import Kind
-from balloon_plugin.boot.view import LAST_WORDS, MAX_FAULTS, View
+from balloon_plugin.boot.view import (
+    LARGEST_PAGE,
+    LAST_WORDS,
+    MAX_FAULTS,
+    TESTED,
+    View,
+)
 from balloon_plugin.events import (
     ActualWritten,
     Answer,
@@ -18,6 +26,7 @@ from balloon_plugin.events import (
     PluginFailed,
     TargetAnswered,
     TargetReply,
+    Translation,
     Verdict,
     VerdictChanged,
 )
@@ -72,6 +81,7 @@ def test_a_new_command_makes_the_last_answer_forgotten(view):
         ('insmod virtio_balloon "" -> 0', None),
         ('insmod virtio_balloon "" -> -2', 'insmod virtio_balloon "" -> -2'),
         ("alloc 8 ok", None),
+        ("alloc 8 failed", "alloc 8 failed"),
     ],
 )
 def test_an_error_number_is_a_failure(view, reply, failure):
@@ -80,13 +90,20 @@ def test_an_error_number_is_a_failure(view, reply, failure):
     assert view.failure == failure
 
 
-def test_a_panic_is_what_a_guest_leaves_behind(view):
-    heard(view, "Kernel panic - not syncing: no init", "Call Trace:", "a", "b", "c")
+def test_the_first_trouble_is_the_one_that_counts(view):
+    heard(view, "BUG: the first", "Call Trace:", "Kernel panic - not syncing: oops")
 
-    assert view.last_words == "Kernel panic - not syncing: no init"
+    assert view.trouble == "the guest's kernel oopsed: BUG: the first"
 
 
-def test_without_a_panic_it_is_the_last_lines(view):
+def test_the_newest_numbers_need_no_command(view):
+    assert view.newest is None
+
+    heard(view, NUMBERS, NUMBERS.replace("MemFree=50", "MemFree=40"), "something else")
+    assert view.newest.free == 40 * 1024
+
+
+def test_the_last_words_are_the_last_lines(view):
     heard(view, *"abcdefgh")
 
     assert view.last_words == " / ".join("abcdefgh"[-LAST_WORDS:])
@@ -122,6 +139,45 @@ def test_pages_of_a_test_are_no_balloon(view):
 
 def test_nothing_is_held_before_the_policy_spoke(view):
     assert not view.holds(0)
+    assert not view.exceeds(0)
+
+
+OPEN = Gate(1000, reclaim=True, targets=Answer.ACCEPTED)
+
+
+def test_a_guest_takes_whole_pages_of_its_own(view):
+    seen(view, GateChanged(OPEN), ActualWritten(1008))
+    assert view.holds(1000)
+    assert not view.holds(1009)
+
+    seen(view, ActualWritten(1000 + LARGEST_PAGE))
+    assert not view.holds(1000)
+
+
+def test_an_empty_balloon_is_empty(view):
+    seen(view, GateChanged(OPEN), ActualWritten(16))
+
+    assert not view.holds(0)
+
+
+def test_a_balloon_is_read_as_the_policy_says(view):
+    translation = Translation(swap_actual=True)
+    seen(
+        view,
+        ActualWritten(0x00100000),
+        GateChanged(replace(OPEN, translation=translation)),
+    )
+
+    assert view.actual == 4096
+    assert view.holds(4096)
+
+
+def test_more_than_asked_for_and_tested_with_is_too_much(view):
+    seen(view, GateChanged(OPEN), ActualWritten(1000 + TESTED))
+    assert not view.exceeds(1000)
+
+    seen(view, ActualWritten(1001 + TESTED))
+    assert view.exceeds(1000)
 
 
 def test_answers_to_the_user_are_told(view):

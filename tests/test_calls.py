@@ -296,6 +296,9 @@ NO_FIELDS = [
     ("reclaim", None),
     ("targets", "refused"),
     ("targets", None),
+    ("reason", None),
+    ("reason", 5),
+    ("nudges", "one"),
     ("translation", None),
     ("translation", (True, 1, 1, False, 1)),
 ]
@@ -344,6 +347,30 @@ def test_a_verdict_that_is_none_is_a_failure(nonsense):
     assert policy.failure.hook == "policy_verdict"
 
 
+@pytest.mark.parametrize(
+    ("field", "nonsense"),
+    [
+        ("judgement", "good"),
+        ("judgement", None),
+        ("state", None),
+        ("state", 5),
+        ("defects", None),
+        ("defects", ("ENDIAN_TARGET",)),
+        ("evidence", None),
+        ("evidence", ("actual = 256",)),
+    ],
+)
+def test_a_verdict_with_a_field_that_is_none_is_a_failure(field, nonsense):
+    scripted = ScriptedPolicy()
+    scripted.verdict = dataclasses.replace(GOOD, **{field: nonsense})
+    policy, _ = calls(scripted)
+
+    verdict = policy.verdict()
+
+    assert verdict == Verdict(Judgement.UNDECIDED, "FAILED")
+    assert policy.failure.hook == "policy_verdict"
+
+
 @pytest.mark.parametrize("nonsense", [None, "22", 1.0, [22], -1], ids=repr)
 def test_features_that_are_none_offer_nothing(nonsense):
     scripted = ScriptedPolicy()
@@ -353,7 +380,11 @@ def test_features_that_are_none_offer_nothing(nonsense):
     assert policy.features() == 0
 
 
-@pytest.mark.parametrize("nonsense", [None, "state", 1, [1]], ids=repr)
+@pytest.mark.parametrize(
+    "nonsense",
+    [None, "state", 1, [1], {"a": {1}}, {"a": b""}, {(): 1}],
+    ids=repr,
+)
 def test_a_state_that_is_none_is_no_state(nonsense):
     scripted = ScriptedPolicy()
     scripted.answers["policy_save"] = nonsense
@@ -498,6 +529,19 @@ def test_when_all_observers_raise_each_is_cut_off():
     observers.emit(READY)
 
     assert [observer.called for observer in raising] == [1] * 5
+
+
+def test_who_takes_the_place_of_an_observer_that_raised_is_heard():
+    recorder = Recorder()
+    device = make_device(ScriptedPolicy())
+    device.plugins.register(Raising(), name="metrics")
+    device.realize(FakeHost())
+    device.plugins.unregister(name="metrics")
+
+    device.plugins.register(recorder, name="metrics")
+    device.driver_ready()
+
+    assert recorder.of(DriverReady) == [READY]
 
 
 def test_an_observer_whose_error_cannot_be_shown_is_cut_off_too():

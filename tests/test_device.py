@@ -539,6 +539,7 @@ NONSENSE = {
     "more pages than a page has": replace(
         OPEN, translation=Translation(pages_per_pfn=2**18 + 1)
     ),
+    "no pages at all": replace(OPEN, translation=Translation(pages_per_pfn=0)),
     "less than nothing": replace(OPEN, translation=Translation(pages_per_unit=-1)),
 }
 
@@ -704,7 +705,7 @@ def test_a_target_outlives_memory_that_is_told_piece_by_piece():
     made = opened(FakeHost(ram=[]), gate=follow)
     made.device.set_target(3000)
 
-    for ram in [(0, 160)], [(0, 160), (192, RAM_PAGES)]:
+    for ram in [(0, 160)], [], [(0, 160), (192, RAM_PAGES)]:
         made.host.plug(ram)
         made.device.guest_changed()
 

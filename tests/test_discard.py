@@ -172,7 +172,19 @@ def test_a_mapping_that_refuses_may_have_a_file_that_does_not(a_mapping, file):
     fixed.close()
 
 
-def test_pages_that_are_not_host_pages_do_not_raise(a_mapping):
-    mapping = a_mapping(4 * PAGE)
+def test_parts_of_huge_pages_are_kept(a_mapping, file):
+    mapping = a_mapping(32 * PAGE, file)
+    huge = 8 * PAGE
+    backing = Backing(
+        0, 30 * PAGE, mapping, at=PAGE, file=file, file_at=PAGE, page_size=huge
+    )
 
-    assert give_back([Backing(0, 4 * PAGE, mapping, at=512)], [(0, 1)]) == 0
+    # In the file these are pages 4 to 25, and 30 to 31.
+    assert give_back([backing], [(3, 22), (29, 1)]) == 16
+    assert [at for at in range(32) if at not in pages_of(mapping)] == list(range(8, 24))
+
+
+def test_pages_that_are_not_the_kernels_do_not_raise(a_mapping):
+    backing = Backing(0, 4 * PAGE, a_mapping(8 * PAGE), at=512, page_size=512)
+
+    assert give_back([backing], [(0, 1)]) == 0

@@ -14,6 +14,8 @@ from balloon_plugin.events import (
     Evidence,
     Gate,
     GateChanged,
+    GuestDescribed,
+    GuestFacts,
     Judgement,
     PagesInflated,
     PluginFailed,
@@ -181,6 +183,14 @@ def test_what_the_driver_cannot_notice_is_told_and_not_announced(gate):
 
     assert keeper.recorder.of(GateChanged) == [GateChanged(gate)]
     assert keeper.announcements == 0
+
+
+def test_the_policy_is_known_by_its_name_and_asked_for_its_features():
+    keeper = Keeper()
+    keeper.scripted.features = 1 << 22
+
+    assert keeper.policy_name == "scripted"
+    assert keeper.features() == 1 << 22
 
 
 def test_an_event_for_observers_is_not_for_the_policy():
@@ -492,13 +502,17 @@ def test_a_known_verdict_is_taken_over():
     assert keeper.gate == follow(50)
 
 
-UNKNOWN = [saved(policy="another"), saved(policy_state=None), saved()]
+UNKNOWN = {
+    "of another policy": saved(policy="another"),
+    "none": saved(policy_state=None),
+    "not taken": saved(policy_state={"no": "sense"}),
+}
 
 
-@pytest.mark.parametrize("state", UNKNOWN, ids=["another", "none", "not taken"])
+@pytest.mark.parametrize("state", UNKNOWN.values(), ids=UNKNOWN)
 def test_a_balloon_without_a_verdict_is_held_as_it_is(state):
     keeper = Keeper(follow)
-    keeper.scripted.raises["policy_load"] = ValueError("no sense")
+    keeper.scripted.refuses = [{"no": "sense"}]
     keeper.forget()
 
     keeper.load(state, ballooned=10)
@@ -533,6 +547,18 @@ def test_a_held_balloon_gets_no_verdict_from_what_was_no_test():
     assert keeper.verdict.judgement is Judgement.UNDECIDED
 
 
+def test_over_a_held_balloon_the_policy_learns_of_the_host_alone():
+    keeper = Keeper(SHUT)
+    keeper.load(saved(policy_state=None), ballooned=10)
+    described = GuestDescribed(GuestFacts(ram=()))
+
+    for event in ActualWritten(9), described, DriverReady(), PagesInflated((1,)):
+        keeper.observe(event)
+
+    assert keeper.scripted.seen == [described]
+    assert len(keeper.recorder.of(ActualWritten, DriverReady, PagesInflated)) == 3
+
+
 def test_a_held_balloon_is_saved_without_a_verdict():
     keeper = Keeper(SHUT)
     keeper.load(saved(policy_state=None), ballooned=10)
@@ -550,10 +576,10 @@ def test_a_reset_ends_the_hold():
     assert keeper.save()["policy_state"] is not None
 
 
-@pytest.mark.parametrize("state", UNKNOWN, ids=["another", "none", "not taken"])
+@pytest.mark.parametrize("state", UNKNOWN.values(), ids=UNKNOWN)
 def test_an_empty_balloon_without_a_verdict_is_simply_new(state):
     keeper = Keeper(SHUT)
-    keeper.scripted.raises["policy_load"] = ValueError("no sense")
+    keeper.scripted.refuses = [{"no": "sense"}]
     keeper.forget()
 
     keeper.load(state, ballooned=0)

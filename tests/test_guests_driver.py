@@ -7,7 +7,7 @@ from scripted import RFC, ScriptedDevice, boot, profile, words
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.access import Access
-from balloon_plugin.guests.traits import Circumstance, Order, PfnForm
+from balloon_plugin.guests.traits import Conditions, Order, PfnForm, Start
 from balloon_plugin.layouts import Feature
 
 SIXTEEN = bytes([0x10, 0, 0, 0])
@@ -27,10 +27,10 @@ def kinds(device):
     return [what for what, _ in device.trace]
 
 
-def booted(guest, *targets, circumstance=None, setup=None, **options):
+def booted(guest, *targets, conditions=None, setup=None, **options):
     """Boot a guest and run it until it has nothing left to do."""
     device = ScriptedDevice(*targets, **options)
-    running, host = boot(guest, device, circumstance, **(setup or {}))
+    running, host = boot(guest, device, conditions, **(setup or {}))
     running.run()
     return device, running, host
 
@@ -74,8 +74,8 @@ def test_queues_are_numbered_without_gaps():
 
 
 def test_a_poisoning_kernel_writes_its_poison_before_all_else():
-    poisoning = Circumstance(page_poison=True)
-    device, *_ = booted("linux-6.1-le-4k", 16, circumstance=poisoning, features=POISON)
+    poisoning = Conditions(page_poison=True)
+    device, *_ = booted("linux-6.1-le-4k", 16, conditions=poisoning, features=POISON)
     plain, *_ = booted("linux-6.1-le-4k", 16, features=POISON)
 
     assert device.accesses[0] == (12, ZERO)
@@ -99,8 +99,8 @@ def test_a_thread_sends_a_buffer_before_the_driver_is_ready():
     ("buffers", "order"), [(0, ["OK", "I", "D"]), (2, ["I", "D", "OK"])]
 )
 def test_how_early_is_a_circumstance(buffers, order):
-    early = Circumstance(early_buffers=buffers)
-    device, *_ = booted("linux-3.3-be-4k", *RFC, circumstance=early)
+    early = Conditions(early_buffers=buffers)
+    device, *_ = booted("linux-3.3-be-4k", *RFC, conditions=early)
 
     assert order_of(device) == order
 
@@ -118,7 +118,7 @@ def test_work_queues_start_when_the_driver_is_ready():
 
 
 def test_some_look_only_after_a_config_interrupt():
-    guest = profile("linux-6.1-le-4k", driver={"reads_at_start": False})
+    guest = profile("linux-6.1-le-4k", driver={"start": Start.BLIND})
     device, running, _ = booted(guest, 16)
     before = kinds(device)
     device.show(16)
@@ -234,8 +234,8 @@ def test_a_device_that_wants_no_kick_gets_none():
 
 
 def test_a_first_batch_in_short_memory():
-    short = Circumstance(first_batch=10)
-    device, running, host = booted("linux-3.3-be-4k", 16, 16, circumstance=short)
+    short = Conditions(first_batch=10)
+    device, running, host = booted("linux-3.3-be-4k", 16, 16, conditions=short)
     asleep = (kinds(device), running.wake_at)
     host.advance(0.2)
     running.run(limit=50)
@@ -246,8 +246,8 @@ def test_a_first_batch_in_short_memory():
 
 
 def test_no_page_at_all_is_reported_all_the_same():
-    short = Circumstance(first_batch=0)
-    device, running, host = booted("linux-3.4-le-4k", 16, circumstance=short)
+    short = Conditions(first_batch=0)
+    device, running, host = booted("linux-3.4-le-4k", 16, conditions=short)
     host.advance(0.2)
     running.run()
 
@@ -264,7 +264,7 @@ def test_a_guest_gives_all_that_it_has_and_tries_again():
     host.advance(0.2)
     running.run()
 
-    assert taken == running.parked_pages == running.kernel.ram.pages - 1024 - 32
+    assert taken == running.parked_pages == running.kernel.ram.pages - 1024 - 33
     assert running.lost_pages == 0
     assert kinds(device)[-3:] == ["R", "W", "R"]
 
@@ -446,7 +446,7 @@ def test_actual_may_be_written_in_the_wrong_order():
     guest = profile(
         "linux-6.1-le-4k",
         byte_order=ByteOrder.BIG,
-        driver={"actual_order": Order.NATIVE},
+        driver={"config_order_v1": Order.NATIVE},
     )
     device, *_ = booted(guest, 256)
 
@@ -535,8 +535,8 @@ def test_units_may_be_guest_pages_though_the_numbers_are_right():
 
 
 def test_the_bus_is_a_circumstance():
-    bytewise = Circumstance(access=Access.BYTEWISE)
-    device, *_ = booted("linux-6.1-le-4k", 256, circumstance=bytewise)
+    bytewise = Conditions(access=Access.BYTEWISE)
+    device, *_ = booted("linux-6.1-le-4k", 256, conditions=bytewise)
 
     assert [data for at, data in device.accesses if at >= 4] == [
         b"\0",

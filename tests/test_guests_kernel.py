@@ -11,13 +11,18 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.guests.kernel import Kernel, Layout
 from balloon_plugin.guests.oops import Oops
 from balloon_plugin.guests.ram import Ram
+from balloon_plugin.guests.traits import Allocation
 
 PAGE = 4096
 MIB = 1 << 20
 
 
-def kernel_of(memory, *, start=0, **layout):
-    return Kernel(Ram(start, memoryview(memory)), Layout(**layout))
+CONTIGUOUS, SCATTERED = Allocation.CONTIGUOUS, Allocation.SCATTERED
+
+
+def kernel_of(memory, *, start=0, allocation=CONTIGUOUS, **layout):
+    ram = Ram(start, memoryview(memory))
+    return Kernel(ram, Layout(allocation=allocation, **layout))
 
 
 def wipe(memory, page, count=1):
@@ -30,7 +35,7 @@ def memory():
 
 
 def everything(kernel):
-    return list(iter(kernel.allocate, None))
+    return kernel.allocate(1 << 20)
 
 
 # --- allocation ---------------------------------------------------------------------
@@ -39,28 +44,28 @@ def everything(kernel):
 def test_frames_come_side_by_side_from_above_the_kernel(memory):
     kernel = kernel_of(memory)
 
-    assert [kernel.allocate() for _ in range(5)] == [1024, 1025, 1026, 1027, 1028]
+    assert kernel.allocate(5) == [1024, 1025, 1026, 1027, 1028]
     assert kernel.ballooned == 5
 
 
 def test_frame_numbers_count_from_address_0(memory):
     kernel = kernel_of(memory, start=0x4000_0000, page_size=64 << 10)
 
-    assert kernel.allocate() == 0x4000 + 64
+    assert kernel.allocate(1) == [0x4000 + 64]
     assert kernel.ballooned == 16
 
 
 def test_an_island_in_use_lies_in_the_first_batch(memory):
     kernel = kernel_of(memory)
-    frames = [kernel.allocate() for _ in range(256)]
+    frames = kernel.allocate(256)
 
     assert set(range(1024, 1281)) - set(frames) == {1124}
 
 
-@pytest.mark.parametrize("scattered", [False, True])
-@pytest.mark.parametrize(("size", "islands"), [(4, 32), (64, 2), (256, 2)])
-def test_every_free_frame_is_given_out_once(memory, scattered, size, islands):
-    kernel = kernel_of(memory, page_size=size << 10, scattered=scattered)
+@pytest.mark.parametrize("allocation", Allocation)
+@pytest.mark.parametrize(("size", "islands"), [(4, 33), (64, 3), (256, 3)])
+def test_every_free_frame_is_given_out_once(memory, allocation, size, islands):
+    kernel = kernel_of(memory, page_size=size << 10, allocation=allocation)
     frames = everything(kernel)
 
     assert len(set(frames)) == len(frames)
@@ -71,9 +76,9 @@ def test_every_free_frame_is_given_out_once(memory, scattered, size, islands):
 
 def test_scattered_frames_are_all_over_ram_and_the_same_for_a_seed(memory):
     frames, again, others = (
-        [kernel.allocate() for _ in range(200)]
+        kernel.allocate(200)
         for kernel in (
-            kernel_of(memory, scattered=True, seed=seed) for seed in (1, 1, 2)
+            kernel_of(memory, allocation=SCATTERED, seed=seed) for seed in (1, 1, 2)
         )
     )
 
@@ -85,10 +90,9 @@ def test_scattered_frames_are_all_over_ram_and_the_same_for_a_seed(memory):
 
 def test_the_peak_is_remembered(memory):
     kernel = kernel_of(memory)
-    frames = [kernel.allocate() for _ in range(300)]
-    for frame in frames[1:]:
-        kernel.free(frame)
-    kernel.allocate()
+    frames = kernel.allocate(300)
+    kernel.free(frames[1:])
+    kernel.allocate(1)
 
     assert kernel.ballooned == 2
     assert kernel.peak_ballooned == 300
@@ -97,8 +101,7 @@ def test_the_peak_is_remembered(memory):
 def test_a_full_guest_gives_up_what_it_had_reused(memory):
     kernel = kernel_of(memory)
     frames = everything(kernel)
-    for frame in frames:
-        kernel.free(frame)
+    kernel.free(frames)
 
     assert sorted(everything(kernel)) == sorted(frames)
     assert kernel.lost_pages() == 0
@@ -109,8 +112,8 @@ def test_a_full_guest_gives_up_what_it_had_reused(memory):
 
 def test_a_frame_from_the_balloon_is_put_to_use_at_once(memory):
     kernel = kernel_of(memory)
-    frame = kernel.allocate()
-    kernel.free(frame)
+    (frame,) = kernel.allocate(1)
+    kernel.free([frame])
     before = kernel.lost_pages()
     wipe(memory, frame)
 
@@ -120,9 +123,8 @@ def test_a_frame_from_the_balloon_is_put_to_use_at_once(memory):
 
 def test_some_frames_are_put_to_use_and_the_others_are_free(memory):
     kernel = kernel_of(memory)
-    frames = [kernel.allocate() for _ in range(100)]
-    for frame in frames:
-        kernel.free(frame)
+    frames = kernel.allocate(100)
+    kernel.free(frames)
     wipe(memory, frames[0], 100)
 
     assert kernel.lost_pages() == 64
@@ -130,8 +132,8 @@ def test_some_frames_are_put_to_use_and_the_others_are_free(memory):
 
 def test_all_pieces_of_a_reused_frame_count(memory):
     kernel = kernel_of(memory, page_size=64 << 10)
-    frame = kernel.allocate()
-    kernel.free(frame)
+    (frame,) = kernel.allocate(1)
+    kernel.free([frame])
     wipe(memory, frame * 16 + 3, 2)
 
     assert kernel.lost_pages() == 2
@@ -139,7 +141,7 @@ def test_all_pieces_of_a_reused_frame_count(memory):
 
 def test_freeing_a_frame_in_use_is_harm(memory):
     kernel = kernel_of(memory, page_size=64 << 10)
-    kernel.free(5)
+    kernel.free([5])
 
     assert kernel.lost_pages() == 16
     assert kernel.double_frees == 0
@@ -147,8 +149,8 @@ def test_freeing_a_frame_in_use_is_harm(memory):
 
 def test_freeing_it_again_is_a_double_free(memory):
     kernel = kernel_of(memory, page_size=64 << 10)
-    kernel.free(5)
-    kernel.free(5)
+    kernel.free([5])
+    kernel.free([5])
 
     assert kernel.lost_pages() == 16
     assert kernel.double_frees == 1
@@ -156,15 +158,15 @@ def test_freeing_it_again_is_a_double_free(memory):
 
 def test_a_frame_freed_in_use_is_given_to_the_balloon_next(memory):
     kernel = kernel_of(memory)
-    kernel.free(7)
+    kernel.free([7])
 
-    assert kernel.allocate() == 7
-    assert kernel.allocate() == 1024
+    assert kernel.allocate(1) == [7]
+    assert kernel.allocate(1) == [1024]
 
 
 def test_an_island_freed_by_mistake_is_given_out_once(memory):
     kernel = kernel_of(memory)
-    kernel.free(1124)
+    kernel.free([1124])
     frames = everything(kernel)
 
     assert frames.count(1124) == 1
@@ -172,9 +174,9 @@ def test_an_island_freed_by_mistake_is_given_out_once(memory):
 
 def test_a_reused_frame_freed_by_mistake_is_lost(memory):
     kernel = kernel_of(memory)
-    frame = kernel.allocate()
-    kernel.free(frame)
-    kernel.free(frame)
+    (frame,) = kernel.allocate(1)
+    kernel.free([frame])
+    kernel.free([frame])
 
     assert kernel.lost_pages() == 1
     assert everything(kernel).count(frame) == 1
@@ -185,7 +187,7 @@ def test_freeing_what_is_not_ram_kills_the_driver(memory, frame):
     kernel = kernel_of(memory, start=0x4000_0000, page_size=64 << 10)
 
     with pytest.raises(Oops, match=f"{frame:#x}, which is not RAM"):
-        kernel.free(frame)
+        kernel.free([frame])
 
 
 # --- content ------------------------------------------------------------------------
@@ -214,7 +216,7 @@ def test_islands_are_watched(memory):
 
 def test_the_balloons_pages_are_not(memory):
     kernel = kernel_of(memory)
-    frame = kernel.allocate()
+    (frame,) = kernel.allocate(1)
     wipe(memory, frame)
 
     assert kernel.lost_pages() == 0
@@ -222,7 +224,7 @@ def test_the_balloons_pages_are_not(memory):
 
 def test_a_page_lost_both_ways_counts_once(memory):
     kernel = kernel_of(memory)
-    kernel.free(3)
+    kernel.free([3])
     wipe(memory, 3)
 
     assert kernel.lost_pages() == 1
@@ -230,13 +232,13 @@ def test_a_page_lost_both_ways_counts_once(memory):
 
 def test_a_new_kernel_takes_over_all_ram(memory):
     first = kernel_of(memory)
-    first.allocate()
-    first.free(9)
+    first.allocate(1)
+    first.free([9])
     wipe(memory, 2)
     second = kernel_of(memory)
 
     assert second.lost_pages() == 0
-    assert second.allocate() == 1024
+    assert second.allocate(1) == [1024]
 
 
 # --- the heap -----------------------------------------------------------------------
@@ -267,4 +269,4 @@ def test_too_little_ram_is_refused():
     with pytest.raises(HostError, match="at least 1 MiB"):
         kernel_of(bytearray(MIB // 2))
 
-    assert kernel_of(bytearray(MIB)).allocate() == 64
+    assert kernel_of(bytearray(MIB)).allocate(1) == [64]

@@ -8,7 +8,7 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Defect, Judgement
 from balloon_plugin.guests.access import Access
 from balloon_plugin.guests.profiles import GUESTS, find
-from balloon_plugin.guests.traits import Engine, Order, PfnForm
+from balloon_plugin.guests.traits import Engine, Order, PfnForm, Start
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 
 
@@ -17,19 +17,21 @@ def defects_of(guest):
     driver, big = guest.driver, guest.byte_order is ByteOrder.BIG
     large = guest.page_size > PAGE_SIZE
     native = Order.NATIVE
+    target_order = driver.config_order_v1 if guest.modern else driver.target_order
+    actual_order = driver.config_order_v1 if guest.modern else driver.actual_order
     signs = {
-        Defect.ENDIAN_TARGET: big and driver.target_order is native,
+        Defect.ENDIAN_TARGET: big and target_order is native,
         Defect.PAGE_SHIFT: large and driver.pfn_form is PfnForm.WRONG_SHIFT,
         Defect.PAGE_UNITS: large and driver.pfn_form is PfnForm.UNSHIFTED,
         Defect.PFN_ORDER: big and guest.modern and driver.pfn_order_v1 is native,
-        Defect.ACTUAL_ORDER: big and driver.actual_order is native,
+        Defect.ACTUAL_ORDER: big and actual_order is native,
         Defect.PFN_WIDTH: driver.pfn_size != 4,
         Defect.UNIT_SCALE: large
         and driver.counts_guest_pages
         and driver.pfn_form is PfnForm.RIGHT,
         Defect.NO_ACTUAL: not driver.writes_actual,
         Defect.NO_DEFLATE: driver.unsigned_diff,
-        Defect.NEEDS_CONFIG_IRQ: not driver.reads_at_start,
+        Defect.NEEDS_CONFIG_IRQ: driver.start is not Start.ACTS,
     }
     return {defect for defect, shown in signs.items() if shown}
 

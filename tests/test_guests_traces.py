@@ -10,7 +10,7 @@ from scripted import RFC, ScriptedDevice, boot, profile, words
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.access import Access
-from balloon_plugin.guests.traits import Circumstance
+from balloon_plugin.guests.traits import Allocation, Conditions
 
 BIG, LITTLE = ByteOrder.BIG, ByteOrder.LITTLE
 SIXTEEN = bytes([0x10, 0, 0, 0])
@@ -84,7 +84,9 @@ def test_the_last_pages_taken_are_the_first_given_back():
 
 def test_pages_may_come_from_all_over_ram():
     device = ScriptedDevice(*RFC, discards=True)
-    running, _ = boot("linux-3.4-be-4k", device, Circumstance(scattered=True))
+    running, _ = boot(
+        "linux-3.4-be-4k", device, Conditions(allocation=Allocation.SCATTERED)
+    )
     running.run()
 
     inflated = sorted(words(device.buffers("I")[0], BIG))

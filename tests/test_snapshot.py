@@ -36,6 +36,10 @@ def with_part(path, value):
     return state
 
 
+def test_the_form_has_the_version_that_is_documented():
+    assert VERSION == 1
+
+
 def test_what_is_packed_is_unpacked():
     state = pack(**PARTS)
 
@@ -69,6 +73,9 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
         *((["poison_val"], value) for value in WRONG_NUMBERS),
         *((["features"], value) for value in [-1, 2**64, 1.0, "0", True, []]),
         *((["ready"], value) for value in [None, 0, 1, "yes"]),
+        *((["config"], value) for value in [None, 0, "", "0" * 31, "g" * 32, "0" * 33]),
+        *((["faults"], value) for value in [None, -1, 2**64, 1.0, True]),
+        *((["last_fault"], value) for value in [None, 0, []]),
         *((["ledger"], value) for value in [None, [], 0, ""]),
         *((["policy"], value) for value in [None, [], {}, "probe"]),
         *((["policy", "requested"], value) for value in WRONG_NUMBERS),

@@ -117,7 +117,7 @@ def test_a_policy_that_keeps_the_contract_passes():
         (Raising, "KeyError"),
         (Senseless, "not a sound Gate"),
         (Talkative, "pieces of evidence"),
-        (Wordless, "no Evidence"),
+        (Wordless, "not a sound Verdict"),
         (Unsaved, "returned no state"),
         (Unloaded, "policy_load refused"),
         (Forgetful, "loaded, it differs"),

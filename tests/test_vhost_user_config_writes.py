@@ -183,12 +183,31 @@ def test_a_change_elsewhere_is_a_whole_field_at_once(front_end):
 def test_a_second_whole_write_in_a_hurry_is_found_out_too(front_end):
     assert front_end.write(4, struct.pack("<I", 16)) == [(4, b"\x10")]
     assert front_end.write(4, struct.pack("<I", 32)) == [(4, b"\x20\0\0\0")]
+    assert front_end.writes.deadline is None
 
 
 def test_both_fields_at_once_are_no_single_access(front_end):
+    front_end.write(4, b"\6")
     front_end.copy[12] = 9
 
     assert front_end.write(4, b"\7") == [(4, b"\7\0\0\0"), (12, b"\x09\0\0\0")]
+    assert front_end.writes.deadline is None
+
+
+def test_what_is_between_the_fields_does_not_count(front_end):
+    front_end.copy[8] = 9
+
+    assert front_end.write(4, b"\7") == [(4, b"\7")]
+
+
+def test_replies_may_be_of_any_part_and_reach_beyond_the_space(front_end):
+    front_end.copy[4:8] = b"abcd"
+    front_end.writes.seen(4, b"abcd")
+    front_end.writes.seen(14, bytes(6))
+    front_end.writes.seen(20, bytes(6))
+
+    assert front_end.write(4, b"A") == [(4, b"A")]
+    assert len(front_end.writes._copy) == 16
 
 
 # --- modern -------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -17,7 +18,7 @@ from vhost_user_front_end import Device, FrontEnd, a_memfd, open_fds
 from vhost_user_traces import GUEST_RAM, LEGACY, MODERN, RAM_SIZE, Sent, number, state
 
 from balloon_plugin.events import ByteOrder, GuestFacts, MemoryRange
-from balloon_plugin.hosts.vhost_user import connection
+from balloon_plugin.hosts.vhost_user import connection, mapping
 from balloon_plugin.hosts.vhost_user.daemon import Daemon
 
 CONFIG_CHANGE = struct.pack("=III", 2, 1, 0)
@@ -170,6 +171,47 @@ def test_a_queue_that_stopped_is_not_served(uml, device):
 
     assert device.kicks() == []
     assert device.host.queue(0) is None
+
+
+def test_a_queue_that_stopped_stays_so_when_memory_changes(uml, device):
+    uml.say(*traces.UML_REMOVE)
+
+    table = traces.table(traces.region())
+    uml.say(Sent("SET_MEM_TABLE", table, ("memory",), ack=True))
+
+    assert device.host.queue(0) is None
+
+
+def test_a_new_driver_starts_where_it_says(uml, device):
+    device.serve = pop_all(device)
+    uml.offer(0, 1, 2, 3)
+    uml.kick(0)
+    assert uml.used(0) == 3
+    uml.say(*traces.UML_REMOVE)
+    uml.poke(0, bytes(0x9000))
+
+    uml.say(*traces.uml_probe())
+    uml.offer(0, 1)
+    uml.kick(0)
+
+    assert uml.used(0) == 1
+
+
+def test_a_queue_starts_at_0_if_nothing_is_said(daemon, slot, uml, device):
+    device.serve = pop_all(device)
+    uml.offer(0, 1, 2, 3)
+    uml.kick(0)
+    uml.close()
+    uml.settle()
+    trace = [each for each in traces.uml_probe() if each.request != "SET_VRING_BASE"]
+    another = FrontEnd(slot.path, daemon)
+    another.say(*traces.UML_CONNECT, *trace)
+
+    another.offer(0, 1)
+    another.kick(0)
+
+    assert another.used(0) == 1
+    another.close()
 
 
 def test_there_are_no_more_queues_than_a_balloon_has(device):
@@ -429,11 +471,13 @@ def test_regions_that_cannot_be_are_refused(front_end, device, region, size):
     assert open_fds() == before
 
 
-def test_memory_that_is_no_file_is_refused(front_end):
+def test_memory_that_is_no_file_is_refused(front_end, caplog):
     front_end.say(*traces.UML_CONNECT)
     front_end.give("memory", os.eventfd(0))
 
     front_end.refused("SET_MEM_TABLE", traces.table(traces.region()), ("memory",))
+
+    assert "comes with something that is no file" in caplog.text
 
 
 def test_memory_that_cannot_be_written_is_refused(front_end):
@@ -443,6 +487,42 @@ def test_memory_that_cannot_be_written_is_refused(front_end):
     os.close(fd)
 
     front_end.refused("SET_MEM_TABLE", traces.table(traces.region()), ("memory",))
+
+
+def test_memory_on_huge_pages_is_mapped_by_whole_ones(front_end, device, monkeypatch):
+    class HugePages:
+        f_bsize = 0x8000
+
+    monkeypatch.setattr(mapping.os, "fstatvfs", lambda _fd: HugePages)
+    front_end.give("memory", a_memfd(0x20_0000))
+    front_end.say(*traces.UML_CONNECT, *traces.uml_probe())
+    front_end.poke(0, b"\1" * RAM_SIZE)
+
+    assert device.host.facts.host_page_size == 0x8000
+    mapped = device.host.mapped._mapped[0]
+    assert len(mapped.mapping) == 0x10_8000
+    assert device.host.memory.read(GUEST_RAM, RAM_SIZE) == b"\1" * RAM_SIZE
+    # RAM begins at page 2 of the file, whose second huge page has pages 8 to 15.
+    assert device.host.discard([(GUEST_RAM // 4096, 15)]) == 8
+    assert front_end.peek(5 * 4096, 4097) == b"\1" * 4096 + b"\0"
+    assert front_end.peek(14 * 4096 - 1, 2) == b"\0\1"
+
+
+def test_addresses_of_the_front_end_may_lie_side_by_side(front_end, device):
+    front_end.give("low", a_memfd())
+    front_end.give("high", a_memfd())
+    low = traces.region(guest=0x9000_0000, user=traces.USER_RAM - RAM_SIZE)
+    table = traces.table(low, traces.region())
+    trace = [each for each in traces.uml_probe() if each.request != "SET_MEM_TABLE"]
+    trace.insert(1, Sent("SET_MEM_TABLE", table, ("low", "high"), ack=True))
+
+    front_end.say(*traces.UML_CONNECT, *trace)
+
+    mapped = device.host.mapped
+    assert mapped.to_guest(traces.USER_RAM) == GUEST_RAM
+    assert mapped.to_guest(traces.USER_RAM - 1) == 0x9000_0000 + RAM_SIZE - 1
+    with pytest.raises(mapping.RefusalError, match="is in no region of memory"):
+        mapped.to_guest(traces.USER_RAM + RAM_SIZE)
 
 
 def test_a_table_that_is_refused_leaves_the_one_before(uml, device):
@@ -762,30 +842,36 @@ def test_a_device_that_is_lost_without_a_front_end(device):
     assert device.host.now() > 0
 
 
-@pytest.mark.parametrize("hook", ["queue_notify", "set_config", "get_config", "reset"])
+@pytest.mark.parametrize("hook", ["queue_notify", "set_config", "get_config"])
 def test_a_device_that_fails_ends_the_connection_and_nothing_else(
-    daemon, uml, slot, device, hook, caplog
+    uml, slot, device, hook, caplog
 ):
-    def fail(*_args):
-        raise ZeroDivisionError
+    setattr(device, hook, lambda *_: 1 // 0)
 
-    before = open_fds()
-    setattr(device, hook, fail)
-    uml.send(Sent("SET_CONFIG", traces.config(4, bytes(4))))
-    if not uml.cut_off:
-        uml.send(*traces.UML_READ_TARGET)
-    if not uml.cut_off:
-        uml.kick(0)
-    uml.socket.shutdown(socket.SHUT_RDWR)
-    uml.settle()
+    with contextlib.suppress(BrokenPipeError):
+        uml.send(*traces.UML_READ_TARGET, *traces.uml_write_actual(1))
+    uml.kick(0)
+    uml.replies()
 
+    assert uml.cut_off
     assert not slot.connected
     assert "the device failed" in caplog.text
-    assert len(open_fds()) < len(before)
-    del device.__dict__[hook]
-    with_another = FrontEnd(slot.path, daemon)
-    with_another.say(*traces.UML_CONNECT, *traces.uml_probe())
-    with_another.close()
+    assert device.told()[-2:] == [("reset",), ("guest_changed",)]
+
+
+@pytest.mark.parametrize("hook", ["reset", "guest_changed"])
+def test_a_device_that_fails_at_the_end_leaks_nothing(daemon, slot, hook, caplog):
+    before = open_fds()
+    front_end = FrontEnd(slot.path, daemon)
+    front_end.say(*traces.UML_CONNECT, *traces.uml_probe())
+    setattr(slot.device, hook, lambda: 1 // 0)
+
+    front_end.close()
+    front_end.settle()
+
+    assert not slot.connected
+    assert open_fds() == before
+    assert "the device failed" in caplog.text
 
 
 def test_a_field_whose_bytes_do_not_come_is_told_after_a_while(qemu, daemon, device):

@@ -353,6 +353,7 @@ def test_a_device_reset_ends_the_session_at_once(qemu):
         ResetDevice(),
     ]
     assert qemu.say(Sent("RESET_DEVICE", ack=True)) == []
+    assert qemu.say(Sent("GET_STATUS")) == [Reply(struct.pack("=IIIQ", 40, 5, 8, 0))]
     assert qemu.told(*traces.qemu_start(bases=(7, 1))) == [
         SetFeatures(MODERN),
         DriverReady(),
@@ -369,6 +370,22 @@ def test_status_0_stops_all_and_leaves_the_rest_to_the_next_start(qemu):
         SetNotifier(Notifier.KICK, 1, None),
     ]
     assert qemu.told(*traces.qemu_start(bases=(7, 1))) == []
+
+
+def test_status_0_of_a_driver_that_did_nothing_yet_is_no_reset(qemu):
+    qemu.say(Sent("SET_STATUS", number(0)))
+
+    assert qemu.told(*traces.qemu_start(first=True)) == [
+        GuestChanged(),
+        SetFeatures(MODERN),
+        DriverReady(),
+    ]
+
+
+def test_status_0_of_a_driver_that_only_looked_is_a_reset(qemu):
+    qemu.say(*traces.QEMU_READ, Sent("SET_STATUS", number(0)))
+
+    assert qemu.told(*traces.QEMU_READ) == [ResetDevice(), ReplyConfig(0, 16, 0)]
 
 
 def test_reset_owner_disables_all_rings(qemu):
@@ -446,6 +463,17 @@ def test_a_ring_may_be_polled_instead_of_kicked(uml):
     assert StartQueue(0, a_ring(0)) in said
 
 
+@pytest.mark.parametrize("size", [1, 2, 32768])
+def test_rings_may_have_any_power_of_two_as_their_size(uml, size):
+    assert uml.say(Sent("SET_VRING_NUM", state(0, size), ack=True)) == []
+
+
+def test_rings_may_stand_anywhere(qemu):
+    last = Sent("SET_VRING_BASE", state(4, 65535), ack=True)
+
+    assert qemu.say(last) == [SetBase(4, 65535)]
+
+
 def test_the_last_that_a_ring_lacks_starts_it(uml):
     trace = list(traces.uml_probe(queues=1))
     address = next(each for each in trace if each.request == "SET_VRING_ADDR")
@@ -520,6 +548,16 @@ def test_bytes_of_a_legacy_guest_are_told_one_by_one(qemu):
     ]
 
 
+def test_what_the_front_end_was_told_is_what_it_changes(qemu):
+    qemu.say(*traces.qemu_start(LEGACY, first=True))
+    qemu.space = traces.space(actual=0x1234, poison=0x5678, num_pages=0)
+    qemu.say(*traces.QEMU_READ)
+
+    told = qemu.told(*traces.qemu_write(0x12FF, poison=0x5678))
+
+    assert told == [SetConfig(4, b"\xff")]
+
+
 def test_a_modern_guest_writes_whole_fields(qemu):
     qemu.say(*traces.qemu_start(first=True))
 
@@ -558,7 +596,10 @@ def test_a_reset_in_the_middle_of_a_field_leaves_nothing(qemu):
     qemu.say(*traces.qemu_start(LEGACY))
 
     assert qemu.protocol.deadline is None
-    assert qemu.told(*traces.qemu_write(0x7F)) == [SetConfig(4, b"\x7f")]
+    assert qemu.told(*(traces.qemu_write(0x7F) * 2)) == [
+        SetConfig(4, b"\x7f"),
+        SetConfig(5, b"\0"),
+    ]
 
 
 def test_num_pages_is_not_the_drivers_to_write(uml):
@@ -649,6 +690,7 @@ NONSENSE = {
     ),
     "a queue 5, but a balloon has at most 5 queues": ("SET_VRING_NUM", state(5, 1)),
     "a queue 9, but": ("SET_VRING_KICK", number(9), ("kick",)),
+    "a queue 6, but": ("SET_VRING_CALL", number(6), ("call",)),
     "queue 0 has 0 entries": ("SET_VRING_NUM", state(0, 0)),
     "queue 0 has 3 entries": ("SET_VRING_NUM", state(0, 3)),
     "queue 0 has 65536 entries": ("SET_VRING_NUM", state(0, 65536)),

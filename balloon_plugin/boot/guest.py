@@ -1,7 +1,31 @@
 """What a guest is to the story: how to start one, what it says, what it can be told.
 
-Knows the language of the console (see :mod:`~balloon_plugin.boot.init`) and no process;
-User-Mode Linux is one machine, QEMU can be another.
+Knows the language of the console and no process. Any guest can be booted whose init
+speaks that language: a line for each command, and lines that begin with ``GUEST`` for
+all that it has to say. Everything else on the console is its kernel's. ::
+
+    GUEST ready up=1.52
+    GUEST up=1.60 MemTotal=493612 MemFree=476408 MemAvailable=472392 infl=0/0
+    GUEST alloc 8 ok
+    GUEST up=1.71 MemTotal=493612 MemFree=468100 ... infl=0/0 check=2048/0
+
+It is ``ready`` once it obeys. An answer begins with the command. The numbers follow
+every answer, and may come at any other time: kB of memory, the pages that the balloon
+driver took and gave back since boot and, while memory is held by ``alloc``, the 4 KiB
+pieces of it that kept and that lost their content.
+
+=============================  =======================================================
+``insmod NAME [PARAM=N ...]``  load a driver: ``insmod NAME "PARAM=N ..." -> 0``, or a
+                               number of an error, then the answer to ``device``
+``rmmod NAME``                 remove it: ``rmmod NAME -> 0``, likewise
+``device``                     ``virtio0 driver=NAME``, or ``-`` if there is none
+``alloc MIB``                  take memory, and give it a content that is checked with
+                               each line of numbers: ``alloc MIB ok``, or ``failed``
+``free``                       give back all that was taken: ``free ok``
+``reboot``, ``poweroff``       answer, and do so
+=============================  =======================================================
+
+Guests may know more commands. User-Mode Linux is one machine, QEMU another.
 """
 
 from __future__ import annotations
@@ -21,6 +45,7 @@ __all__ = [
     "Heard",
     "Machine",
     "Seen",
+    "find_trouble",
     "parse_report",
 ]
 
@@ -29,7 +54,7 @@ class Machine(Protocol):
     """A kind of guest that can be booted.
 
     ``title`` names it for a person; the byte order and the page size are those of its
-    kernel, where they are known.
+    kernel, where they are known. ``driver`` is what its ``insmod`` is to load.
     """
 
     @property
@@ -44,6 +69,10 @@ class Machine(Protocol):
     def page_size(self) -> int | None:
         """Bytes in its kernel's page, if known."""
 
+    @property
+    def driver(self) -> str:
+        """The balloon driver's module and its parameters."""
+
     def prepare(self, folder: Path, socket: str, memory: int) -> tuple[str, ...]:
         """Write what is needed into ``folder`` and return the command line.
 
@@ -57,7 +86,10 @@ class Machine(Protocol):
         """
 
     def use_memory(self, mebibytes: int) -> tuple[str, ...]:
-        """Return console commands that write to memory and free it again."""
+        """Return console commands that write to so much memory.
+
+        All that is held may be given back by them.
+        """
 
 
 # --- what happens, from all sides, each with its time on the monotonic clock --------
@@ -102,7 +134,28 @@ Happening: TypeAlias = Heard | Ended | Seen | Broken
 """Anything that happens while a guest runs."""
 
 
-# --- the guest's report -------------------------------------------------------------
+# --- the console --------------------------------------------------------------------
+
+_STAMP: Final = re.compile(r"^\[ *\d+\.\d+\] ?")
+_PANIC: Final = re.compile(r"Kernel panic")
+_OOPS: Final = re.compile(
+    r"Oops: |kernel BUG at |BUG: |Unable to handle kernel |Internal error: "
+)
+
+
+def find_trouble(line: str) -> str | None:
+    """Return what befell the guest's kernel, if that is what a line of it says.
+
+    After an oops a guest may live on, but not as it should: whatever the code was at is
+    left as it stands, locks included.
+    """
+    if line.startswith("GUEST "):
+        return None
+    for pattern, what in ((_PANIC, "panicked"), (_OOPS, "oopsed")):
+        if pattern.search(line):
+            return f"the guest's kernel {what}: {_STAMP.sub('', line)}"
+    return None
+
 
 _NUMBERS: Final = re.compile(r"(\w+)=(\d+)(?:/(\d+))?")
 

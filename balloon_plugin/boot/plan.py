@@ -116,6 +116,7 @@ class Result:
     :ivar held: bytes of host memory behind the guest's memory: before, with and after
         the balloon, by the blocks of the file that holds it.
     :ivar free: the guest's own ``MemFree`` in bytes at the same moments.
+    :ivar parked: bytes of its memory that the guest's driver kept to the end.
     :ivar intact: whether the memory that the guest used all along kept its content.
     :ivar clean: whether the guest shut itself down in order.
     :ivar seconds: from start to end.
@@ -127,6 +128,7 @@ class Result:
     reclaimed: int | None = None
     held: tuple[int, ...] = ()
     free: tuple[int, ...] = ()
+    parked: int | None = None
     intact: bool | None = None
     clean: bool = False
     seconds: float = 0.0

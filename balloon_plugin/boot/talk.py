@@ -63,9 +63,15 @@ class Talk:
         self._stage.guest.send(command)
 
     def ask(self, command: str) -> GuestReport:
-        """Give the guest a command; return its numbers from after it."""
+        """Give the guest a command; return its numbers from after it.
+
+        :raises GoneWrongError: if it cannot do that.
+        """
         self.send(command)
-        return self.hear_report(command)
+        report = self.hear_report(command)
+        if self.view.failure is not None:
+            raise GoneWrongError(f"the guest could not obey: {self.view.failure}")
+        return report
 
     def hear_report(self, command: str) -> GuestReport:
         """Return the numbers that follow the answer to a command."""
@@ -86,11 +92,14 @@ class Talk:
         """Take in what happens until ``done``.
 
         :param so_far: how far it has come, for who looks on and for who gives up.
-        :raises GoneWrongError: if it takes too long or the guest ends meanwhile.
+        :raises GoneWrongError: if it takes too long, or the guest ends or comes to harm
+            meanwhile.
         """
         sign = self.elapsed + _SIGN_OF_LIFE
         while not done():
             self._take_next(min(sign, self._timeout) - self.elapsed)
+            if self.view.trouble is not None:
+                raise GoneWrongError(self.view.trouble)
             if self.view.ended is not None and not done():
                 raise GoneWrongError(
                     f"the guest ended with status {self.view.ended}: "

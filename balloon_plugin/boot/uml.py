@@ -65,6 +65,11 @@ class UserModeLinux:
         """4 KiB: User-Mode Linux has no other (its ``PAGE_SHIFT`` is 12)."""
         return 4096
 
+    @property
+    def driver(self) -> str:
+        """The module of the kernel's own package."""
+        return DRIVER
+
     def prepare(self, folder: Path, socket: str, memory: int) -> tuple[str, ...]:
         """Write the initramfs and return the command line.
 

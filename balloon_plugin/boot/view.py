@@ -17,9 +17,11 @@ from balloon_plugin.boot.guest import (
     Happening,
     Heard,
     Seen,
+    find_trouble,
     parse_report,
 )
 from balloon_plugin.boot.plan import Kind, pages
+from balloon_plugin.core import translate_actual
 from balloon_plugin.events import (
     ActualWritten,
     Answer,
@@ -32,6 +34,7 @@ from balloon_plugin.events import (
     PluginFailed,
     TargetAnswered,
     TargetReply,
+    Translation,
     Verdict,
     VerdictChanged,
 )
@@ -40,6 +43,12 @@ __all__ = ["WANTED", "View"]
 
 MAX_FAULTS: Final = 5
 """Faults that are told: a bad driver can make one with every buffer."""
+
+LARGEST_PAGE: Final = 64
+"""4 KiB pages in the largest page of a guest's kernel (256 KiB)."""
+
+TESTED: Final = 4096
+"""4 KiB pages (16 MiB) beyond its target that a driver may take while it is tested."""
 
 LAST_WORDS: Final = 3
 """Lines of the console that tell why a guest died, where its kernel does not."""
@@ -61,13 +70,14 @@ class View:
 
     :ivar booted: whether the guest obeys commands.
     :ivar reply: its answer to the last command, without the mark.
-    :ivar failure: that answer, if it was an error number.
+    :ivar failure: that answer, if it was an error number, or said that it failed.
     :ivar report: its numbers after that answer, ``None`` until they come.
+    :ivar newest: the newest numbers, whatever they follow, ``None`` before the first.
+    :ivar trouble: what befell its kernel, ``None`` while nothing has.
     :ivar ended: the exit status of its process, ``None`` while it runs.
     :ivar driver_ready: whether the driver set DRIVER_OK.
     :ivar gate: what the policy allows now, ``None`` before it said anything.
     :ivar refusal: why a target was refused, ``None`` if none was.
-    :ivar actual: pages in the balloon by the driver's own word.
     :ivar states: the policy's states, in order.
     """
 
@@ -76,29 +86,47 @@ class View:
         self.reply: str | None = None
         self.failure: str | None = None
         self.report: GuestReport | None = None
+        self.newest: GuestReport | None = None
+        self.trouble: str | None = None
         self.ended: int | None = None
         self.driver_ready = False
         self.gate: Gate | None = None
         self.refusal: str | None = None
-        self.actual = 0
         self.states: list[str] = []
+        self._written = 0
         self._faults = 0
         self._lines: deque[str] = deque(maxlen=LAST_WORDS)
-        self._panic: str | None = None
 
     @property
     def last_words(self) -> str:
         """What the guest's console says about its end."""
-        return self._panic or " / ".join(self._lines) or "it said nothing"
+        return " / ".join(self._lines) or "it said nothing"
+
+    @property
+    def actual(self) -> int:
+        """Pages in the balloon by the driver's own word, as the policy reads it."""
+        how = self.gate.translation if self.gate is not None else Translation()
+        return translate_actual(self._written, how)
 
     def forget_reply(self) -> None:
         """Expect a new answer and a new report."""
         self.reply = self.failure = self.report = None
 
     def holds(self, target: int) -> bool:
-        """Return whether the balloon has this size, and not merely for a test."""
-        is_open = self.gate is not None and self.gate.targets is Answer.ACCEPTED
-        return is_open and self.actual == target
+        """Return whether the balloon has this size, and not merely for a test.
+
+        A guest takes whole pages of its own, so it may be up to one of these larger.
+        """
+        most = target + LARGEST_PAGE - 1 if target else 0
+        return self._open and target <= self.actual <= most
+
+    def exceeds(self, target: int) -> bool:
+        """Return whether the driver takes more than a test and the target explain."""
+        return self._open and self.actual > target + TESTED
+
+    @property
+    def _open(self) -> bool:
+        return self.gate is not None and self.gate.targets is Answer.ACCEPTED
 
     def take(self, happening: Happening) -> Iterator[tuple[Kind, str]]:
         """Learn what happened; yield what to tell of it.
@@ -117,15 +145,15 @@ class View:
 
     def _hear(self, line: str) -> None:
         self._lines.append(line)
-        if "Kernel panic" in line and self._panic is None:
-            self._panic = line
+        self.trouble = self.trouble or find_trouble(line)
         report = parse_report(line)
+        self.newest = report or self.newest
         if line.startswith("GUEST ready"):
             self.booted = True
         elif report is None and line.startswith("GUEST "):
             self.reply = line.removeprefix("GUEST ")
             _, arrow, number = self.reply.rpartition("-> ")
-            if arrow and number != "0":
+            if (arrow and number != "0") or self.reply.endswith(" failed"):
                 self.failure = self.reply
         elif self.reply is not None:
             # One before the reply is older than the command.
@@ -136,7 +164,7 @@ class View:
             case DriverReady():
                 self.driver_ready = True
             case ActualWritten(actual=actual):
-                self.actual = actual
+                self._written = actual
             case GateChanged(gate=gate):
                 self.gate = gate
             case TargetAnswered(reply=reply):

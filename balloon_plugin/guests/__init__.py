@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.profiles import GUESTS, find
-from balloon_plugin.guests.traits import Circumstance, DriverProfile, GuestProfile
+from balloon_plugin.guests.traits import Conditions, DriverProfile, GuestProfile
 
-__all__ = ["GUESTS", "Circumstance", "DriverProfile", "Guest", "GuestProfile", "find"]
+__all__ = ["GUESTS", "Conditions", "DriverProfile", "Guest", "GuestProfile", "find"]

@@ -1,8 +1,7 @@
-"""One engine for all balloon drivers: what the kernel's code does, in its order.
+"""The life of a balloon driver, from its probe to its removal.
 
-What differs between kernels is in a
-:class:`~balloon_plugin.guests.traits.DriverProfile`; read the methods here beside the
-functions of ``drivers/virtio/virtio_balloon.c``.
+What it does in between is :mod:`~balloon_plugin.guests.work`; what differs between
+kernels is in a :class:`~balloon_plugin.guests.traits.DriverProfile`.
 
 The driver runs in steps, one for each access that a host could see, so that a host can
 come between any two of them. It waits for ever on a buffer that is not returned. When
@@ -11,9 +10,9 @@ it dies of what it does, that is recorded, not raised.
 
 from __future__ import annotations
 
-import enum
 from typing import Final
 
+from balloon_plugin.guests import apple
 from balloon_plugin.guests.access import ConfigSpace
 from balloon_plugin.guests.balloon import Balloon
 from balloon_plugin.guests.channel import Channel
@@ -21,8 +20,9 @@ from balloon_plugin.guests.kernel import Kernel
 from balloon_plugin.guests.oops import Oops
 from balloon_plugin.guests.stats import Stats
 from balloon_plugin.guests.steps import Steps
-from balloon_plugin.guests.traits import Circumstance, Engine, GuestProfile
+from balloon_plugin.guests.traits import Conditions, Engine, GuestProfile
 from balloon_plugin.guests.transport import Transport
+from balloon_plugin.guests.work import Request, Work
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 
 __all__ = ["Driver"]
@@ -41,23 +41,18 @@ _IDLE_QUEUES: Final = (
 """Features whose queues are set up and then left alone."""
 
 
-class _Request(enum.Enum):
-    REMOVE = "the module is being removed"
-    FREEZE = "the guest hibernates"
-    THAW = "the guest is back"
-
-
 class Driver:
     """A balloon driver, loaded but not run yet.
 
     :param profile: how it behaves, and on what CPU and bus.
     :param kernel: the kernel that it is in.
     :param transport: the bus to its device.
-    :param circumstance: what is special about this boot.
+    :param conditions: what is special about this boot.
 
     :ivar balloon: what it has taken.
     :ivar accepted: the feature bits that it accepted.
     :ivar oops: what it died of, or ``None``.
+    :ivar removed: whether its removal has been carried out.
     """
 
     def __init__(
@@ -65,21 +60,19 @@ class Driver:
         profile: GuestProfile,
         kernel: Kernel,
         transport: Transport,
-        circumstance: Circumstance,
+        conditions: Conditions,
     ) -> None:
-        first_batch = circumstance.first_batch
-        self.balloon = Balloon(profile, kernel, transport, first_batch)
+        self.balloon = Balloon(profile, kernel, transport, conditions)
         self.accepted = 0
         self.oops: str | None = None
+        self.removed = False
         self._profile = profile
         self._traits = profile.driver
         self._kernel = kernel
         self._transport = transport
-        self._circumstance = circumstance
-        self._config = ConfigSpace(transport, circumstance.access or profile.access)
-        self._stats: Stats | None = None
-        self._request: _Request | None = None
-        self._pressure = 0
+        self._conditions = conditions
+        self._config = ConfigSpace(transport, conditions.access or profile.access)
+        self._work = Work(profile, transport, self._config, self.balloon)
         self._life = self._live()
 
     def step(self) -> bool:
@@ -94,20 +87,30 @@ class Driver:
 
     def remove(self) -> None:
         """Remove the module, as soon as it runs."""
-        self._request = _Request.REMOVE
+        self._work.request = Request.REMOVE
 
     def freeze(self) -> None:
         """Hibernate, as soon as it runs."""
-        self._request = _Request.FREEZE
+        self._work.request = Request.FREEZE
 
     def thaw(self) -> None:
         """Return from hibernation."""
-        self._request = _Request.THAW
+        self._work.request = Request.THAW
 
-    def deflate_on_oom(self, units: int) -> None:
-        """Be short of memory: a driver with DEFLATE_ON_OOM gives back so many units."""
-        if self.accepted & _OOM:
-            self._pressure = units
+    def deflate_on_oom(self, units: int) -> bool:
+        """Be short of memory: a driver with DEFLATE_ON_OOM gives back so many units.
+
+        :returns: whether it is one.
+        """
+        if not self.accepted & _OOM:
+            return False
+        self._work.pressure = units
+        return True
+
+    def move_pages(self, count: int) -> None:
+        """Let the kernel compact its memory, if it can have balloon pages moved."""
+        if self._traits.compacts:
+            self._work.moves = count
 
     # --- life ---
 
@@ -115,15 +118,17 @@ class Driver:
         if self._traits.engine is Engine.ABSENT:
             return
         yield from self._bind()
-        work = self._work()
+        apples = self._traits.engine is Engine.APPLE
+        work = apple.run(self._work, self.balloon) if apples else self._work.run()
         if self._traits.early_start:
             yield from self._start_early(work)
         yield from self._ready()
         yield from work
-        while self._request is _Request.FREEZE:
+        while self._work.request is Request.FREEZE:
             yield from self._sleep_and_wake()
-            yield from self._work(restored=self._traits.has_freeze)
+            yield from self._work.run(restored=self._traits.has_freeze)
         yield from self._leave(write_actual=self._traits.zero_on_remove)
+        self.removed = True
 
     def _bind(self) -> Steps[None]:
         """Reset, negotiate, set up the queues (``virtio_dev_probe``, ``init_vqs``)."""
@@ -131,7 +136,7 @@ class Driver:
         yield True
         self._kernel.empty_heap()
         known = self._traits.features
-        if not self._circumstance.page_poison:
+        if not self._conditions.page_poison:
             known &= ~_POISON
         self.accepted = self._transport.offered_features() & known
         self._transport.accept_features(self.accepted)
@@ -144,14 +149,15 @@ class Driver:
     def _set_up_queues(self) -> None:
         """Start the queues of accepted features; Linux numbers them without gaps."""
         self.balloon.connect(self.accepted)
+        self._work.connect(self.accepted)
         order = self._profile.ring_order(modern=bool(self.accepted & _VERSION_1))
         count = 2
         if self.accepted & _STATS_VQ:
-            self._stats = Stats(self._transport, self._kernel, order)
+            self._work.stats = stats = Stats(self._transport, self._kernel, order)
             if self._traits.primes_stats:
-                self._stats.answer()
+                stats.answer()
             else:
-                self._stats.prime_with_garbage()
+                stats.prime_with_garbage()
             count += 1
         for feature in _IDLE_QUEUES:
             if self.accepted & feature:
@@ -164,16 +170,13 @@ class Driver:
 
     def _start_early(self, work: Steps[None]) -> Steps[None]:
         """Let the thread run before DRIVER_OK: the bus sets it after the probe."""
-        enough = self._circumstance.early_buffers
+        enough = self._conditions.early_buffers
         while self.balloon.buffers < enough and next(work, False):
             yield True
 
     def _leave(self, *, write_actual: bool) -> Steps[None]:
         """Empty the balloon and reset the device (``remove_common``)."""
-        while self.balloon.size:
-            yield from self.balloon.leak(self.balloon.size)
-        if write_actual:
-            yield from self._write_actual()
+        yield from self._work.leave(write_actual=write_actual)
         self._transport.reset()
         yield True
 
@@ -181,120 +184,9 @@ class Driver:
         """Hibernate and come back (``virtballoon_freeze``, ``virtballoon_restore``)."""
         if self._traits.has_freeze:
             yield from self._leave(write_actual=True)
-        while self._request is _Request.FREEZE:
+        while self._work.request is Request.FREEZE:
             yield False
-        self._request = None
+        self._work.request = None
         if self._traits.has_freeze:
             yield from self._bind()
             yield from self._ready()
-
-    # --- work ---
-
-    def _work(self, *, restored: bool = False) -> Steps[None]:
-        if self._traits.engine is Engine.KTHREAD:
-            return self._balloon_thread(restored=restored)
-        return self._worker(restored=restored)
-
-    def _balloon_thread(self, *, restored: bool) -> Steps[None]:
-        """Run the kthread of kernels to 4.5 (``balloon``)."""
-        if restored:
-            yield from self._pass((yield from self._towards_target()))
-        while self._request is None:
-            diff = yield from self._wait_for_change()
-            yield from self._answer_stats()
-            yield from self._pass(diff)
-
-    def _wait_for_change(self) -> Steps[int]:
-        """Sleep while the target asks for nothing; return what it asks for.
-
-        Statistics, freezing and stopping wake the thread too, and after them it writes
-        ``actual`` though nothing changed.
-        """
-        while True:
-            # First: an interrupt after this wakes the thread again.
-            self._transport.take_config_interrupt()
-            diff = yield from self._towards_target()
-            if diff or self._stats_asked() or self._request:
-                return diff
-            while not (
-                self._transport.take_config_interrupt()
-                or self._stats_asked()
-                or self._request
-            ):
-                yield from self._idle()
-
-    def _worker(self, *, restored: bool) -> Steps[None]:
-        """Run the work items of kernels from 4.6 on."""
-        queued = False
-        if self._traits.reads_at_start:
-            queued = bool((yield from self._towards_target()))
-        if restored:
-            yield from self._write_actual()
-        while self._request is None:
-            if (yield from self._answer_stats()):
-                continue
-            if self._transport.take_config_interrupt() or queued:
-                queued = yield from self._update_balloon_size()
-            else:
-                yield from self._idle()
-
-    def _update_balloon_size(self) -> Steps[bool]:
-        """Do one work item; return whether it queues itself again."""
-        diff = yield from self._towards_target()
-        # 5.8 and later: if (!diff) return
-        if not diff and not self._traits.idle_writes:
-            return False
-        return diff != (yield from self._pass(diff))
-
-    def _pass(self, diff: int) -> Steps[int]:
-        """Move one batch towards the target and write ``actual``; return how many."""
-        moved = 0
-        if diff > 0:
-            moved = yield from self.balloon.fill(diff)
-        elif diff < 0:
-            moved = -(yield from self.balloon.leak(-diff))
-        yield from self._relieve()
-        yield from self._write_actual()
-        return moved
-
-    def _idle(self) -> Steps[None]:
-        yield from self._relieve()
-        yield False
-
-    def _relieve(self) -> Steps[None]:
-        """Give pages back to a guest out of memory (``virtballoon_oom_notify``)."""
-        units, self._pressure = self._pressure, 0
-        if units:
-            yield from self.balloon.leak(units)
-            yield from self._write_actual()
-
-    # --- what it says to the device ---
-
-    def _towards_target(self) -> Steps[int]:
-        """Read the target; return how far it is from the balloon's size."""
-        data = yield from self._config.read("num_pages")
-        order = self._traits.target_order.of(self._profile.byte_order)
-        target = int.from_bytes(data, order.value)
-        if self._traits.aligns_target:
-            pieces = self._profile.page_size // PAGE_SIZE
-            target = -(-target // pieces) * pieces
-        diff = target - self.balloon.size
-        # 2.6.25-2.6.26: "return v - vb->num_pages" in u32
-        return diff & 0xFFFFFFFF if self._traits.unsigned_diff else diff
-
-    def _write_actual(self) -> Steps[None]:
-        if self._traits.writes_actual:
-            order = self._traits.actual_order.of(self._profile.byte_order)
-            data = self.balloon.size.to_bytes(4, order.value)
-            yield from self._config.write("actual", data)
-
-    def _stats_asked(self) -> bool:
-        return self._stats is not None and self._stats.asked()
-
-    def _answer_stats(self) -> Steps[bool]:
-        """Send statistics if they are asked for; return whether they were."""
-        if self._stats is None or not self._stats.asked():
-            return False
-        self._stats.answer()
-        yield True
-        return True

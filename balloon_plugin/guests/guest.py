@@ -6,8 +6,9 @@ from typing import Final
 
 from balloon_plugin.guests.driver import Driver
 from balloon_plugin.guests.kernel import Kernel, Layout
+from balloon_plugin.guests.lies import LIED_ABOUT
 from balloon_plugin.guests.ram import Ram
-from balloon_plugin.guests.traits import Circumstance, GuestProfile
+from balloon_plugin.guests.traits import Conditions, GuestProfile, Lie
 from balloon_plugin.guests.transport import Machine
 from balloon_plugin.guests.wire import reach
 from balloon_plugin.layouts import PAGE_SIZE
@@ -28,7 +29,7 @@ class Guest:
 
     :param profile: which guest.
     :param machine: its RAM and the bus to the device.
-    :param circumstance: what is special about this boot.
+    :param conditions: what is special about this boot.
     :raises HostError: if the machine has too little RAM for it.
 
     :ivar kernel: its memory.
@@ -40,25 +41,27 @@ class Guest:
         self,
         profile: GuestProfile,
         machine: Machine,
-        circumstance: Circumstance = Circumstance(),  # noqa: B008 - a frozen value
+        conditions: Conditions = Conditions(),  # noqa: B008 - a frozen value
     ) -> None:
         self.profile = profile
         self.steps = 0
         self._machine = machine
-        self._circumstance = circumstance
+        self._conditions = conditions
         ram = Ram(machine.ram_start, machine.ram)
         end = ram.start + ram.pages * PAGE_SIZE
         pages = reach(end, profile.driver.pfn_form, profile.page_size)
+        if profile.driver.lie is not Lie.NONE:
+            pages = LIED_ABOUT
         self.kernel = Kernel(
             ram,
             Layout(
                 page_size=profile.page_size,
                 watched=max(pages, LEAST_WATCHED),
-                scattered=circumstance.scattered,
-                seed=circumstance.seed,
+                allocation=conditions.allocation,
+                seed=conditions.seed,
             ),
         )
-        self.driver = Driver(profile, self.kernel, machine, circumstance)
+        self.driver = Driver(profile, self.kernel, machine, conditions)
 
     def step(self) -> bool:
         """Do one thing that a host could see; return whether there was any to do."""
@@ -78,9 +81,7 @@ class Guest:
 
     def insert_module(self) -> None:
         """Load the driver anew, after :meth:`Driver.remove` has been carried out."""
-        self.driver = Driver(
-            self.profile, self.kernel, self._machine, self._circumstance
-        )
+        self.driver = Driver(self.profile, self.kernel, self._machine, self._conditions)
 
     @property
     def wake_at(self) -> float | None:
@@ -96,6 +97,12 @@ class Guest:
     def lost_pages(self) -> int:
         """Pages in use that were lost: the harm."""
         return self.kernel.lost_pages()
+
+    @property
+    def harm(self) -> int:
+        """Pages in use that were lost, the one that the driver died of included."""
+        page = self.profile.page_size // PAGE_SIZE
+        return self.lost_pages + (page if self.oops else 0)
 
     @property
     def taken_pages(self) -> int:

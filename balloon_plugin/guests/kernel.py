@@ -13,14 +13,16 @@ back from the balloon is put to use at once, since a device may not touch it any
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from random import Random
+from itertools import islice
 from typing import Final
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.guests.buddy import BLOCK, in_order
 from balloon_plugin.guests.oops import Oops
 from balloon_plugin.guests.ram import Ram
+from balloon_plugin.guests.traits import Allocation
 from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = ["Kernel", "Layout"]
@@ -55,13 +57,13 @@ class Layout:
 
     :ivar page_size: bytes in a frame, a multiple of 4 KiB.
     :ivar watched: how many of the lowest pages bear marks.
-    :ivar scattered: whether free frames come from all over RAM, not side by side.
+    :ivar allocation: where free frames come from.
     :ivar seed: of the scattering.
     """
 
     page_size: int = PAGE_SIZE
     watched: int = 16
-    scattered: bool = False
+    allocation: Allocation = Allocation.TOP
     seed: int = 0
 
 
@@ -85,7 +87,10 @@ class Kernel:
         self._states = bytearray(ram.pages // self._pieces)
         low = min(LOW_SIZE, ram.pages * PAGE_SIZE // 4) // layout.page_size
         self._lay_out(low, layout)
-        self._fresh = _fresh(low, len(self._states), layout)
+        block = max(1, BLOCK // layout.page_size)
+        frames = range(low, len(self._states))
+        order = in_order(frames, layout.allocation, block, layout.seed)
+        self._fresh = (index for index in order if self._states[index] == _FREE)
         self._free: list[int] = []
         self._reused: dict[int, None] = {}
         self._freed_in_use: set[int] = set()
@@ -100,14 +105,16 @@ class Kernel:
         self._watched: list[tuple[int, int]] = []
         self._states[:low] = bytes([_USED]) * low
         self._watch(self.ram.first_page, min(layout.watched, low * self._pieces))
-        for index in self._islands(low):
+        for index in self._islands(low, BLOCK // layout.page_size):
             self._states[index] = _USED
             self._watch(self._page(index), self._pieces)
 
-    def _islands(self, low: int) -> range:
+    def _islands(self, low: int, block: int) -> list[int]:
+        """Return where they lie: all over RAM, and near where each order begins."""
         start, end = low + FIRST_ISLAND, len(self._states)
         step = max(end - start, 1) // max(ISLAND_PAGES // self._pieces, 2)
-        return range(start, end, step + 1)
+        top = end - block + min(FIRST_ISLAND, block // 2)
+        return [*range(start, end, step + 1), *range(max(top, start), end, end)]
 
     def _watch(self, page: int, count: int) -> None:
         self.ram.mark(page, count)
@@ -136,23 +143,54 @@ class Kernel:
         self._heap = self._heap_end - HEAP_SIZE
         self._claimed: list[tuple[int, int]] = []
 
-    def allocate(self) -> int | None:
-        """Return the number of a frame for the balloon, or ``None`` if none is free."""
-        index = self._next_free()
-        if index is None:
-            return None
-        self._states[index] = _BALLOONED
-        self._ballooned += 1
-        self.peak_ballooned = max(self.peak_ballooned, self.ballooned)
-        return self._first + index
+    def allocate(self, count: int) -> list[int]:
+        """Return the numbers of frames for the balloon, fewer if there are no more.
 
-    def free(self, frame: int) -> None:
-        """Free a frame, which the driver may be quite wrong about.
-
-        :raises Oops: if it is not RAM; there is no ``struct page`` for it.
+        The last ones freed come first, then those never used before. When there are no
+        more, what was put to use after the balloon gives way, as a page cache does.
         """
-        index = frame - self._first
+        taken: list[int] = []
+        for source in (self._freed, self._never_used, self._given_way):
+            more = source(count - len(taken))
+            for index in more:
+                self._states[index] = _BALLOONED
+            taken += more
+        self._ballooned += len(taken)
+        self.peak_ballooned = max(self.peak_ballooned, self.ballooned)
+        return [self._first + index for index in taken]
+
+    def free(self, frames: Iterable[int]) -> None:
+        """Free frames, which the driver may be quite wrong about.
+
+        :raises Oops: at one that is not RAM; there is no ``struct page`` for it.
+        """
+        indexes = [frame - self._first for frame in frames]
+        if self._all_ballooned(indexes):
+            self._free_many(indexes)
+            return
+        for index in indexes:
+            self._free_one(index)
+
+    def _all_ballooned(self, indexes: list[int]) -> bool:
+        """Return whether these are different frames that are in the balloon."""
+        if not indexes or min(indexes) < 0 or max(indexes) >= len(self._states):
+            return False
+        states = bytes(map(self._states.__getitem__, indexes))
+        different = len(set(indexes)) == len(indexes)
+        return different and states.count(_BALLOONED) == len(states)
+
+    def _free_many(self, indexes: list[int]) -> None:
+        """Free what a right driver frees, which is nearly always the case."""
+        self._ballooned -= len(indexes)
+        room = -(-REUSED_PAGES // self._pieces) - len(self._reused)
+        for index in indexes[: max(0, room)]:
+            self._put_to_use(index)
+        for index in indexes[max(0, room) :]:
+            self._release(index)
+
+    def _free_one(self, index: int) -> None:
         if not 0 <= index < len(self._states):
+            frame = index + self._first
             raise Oops(f"freed page frame {frame:#x}, which is not RAM")
         state = self._states[index]
         if state == _FREE:
@@ -186,23 +224,22 @@ class Kernel:
 
     # --- frames ---
 
-    def _next_free(self) -> int | None:
-        """Return a free frame: the last one freed, or else one never used before.
+    def _freed(self, count: int) -> list[int]:
+        return [self._free.pop() for _ in range(min(count, len(self._free)))]
 
-        When there are no more, what was put to use after the balloon gives way, as a
-        page cache does.
-        """
-        if self._free:
-            return self._free.pop()
-        for index in self._fresh:
-            if self._states[index] == _FREE:
-                return index
-        return self._reused.popitem()[0] if self._reused else None
+    def _never_used(self, count: int) -> list[int]:
+        return list(islice(self._fresh, count))
+
+    def _given_way(self, count: int) -> list[int]:
+        return [self._reused.popitem()[0] for _ in range(min(count, len(self._reused)))]
 
     def _reuse(self, index: int) -> None:
         if len(self._reused) * self._pieces >= REUSED_PAGES:
             self._release(index)
             return
+        self._put_to_use(index)
+
+    def _put_to_use(self, index: int) -> None:
         self._states[index] = _USED
         self._reused[index] = None
         self.ram.mark(self._page(index), self._pieces)
@@ -213,19 +250,3 @@ class Kernel:
 
     def _page(self, index: int) -> int:
         return (self._first + index) * self._pieces
-
-
-def _fresh(low: int, end: int, layout: Layout) -> Iterator[int]:
-    """Yield all frames above low memory once, in the order of allocation."""
-    if not layout.scattered:
-        return iter(range(low, end))
-    return _scattered(low, end, Random(layout.seed))  # noqa: S311 - a simulation's dice
-
-
-def _scattered(low: int, end: int, dice: Random) -> Iterator[int]:
-    """Shuffle lazily (Fisher-Yates): nothing is made for frames never asked for."""
-    moved: dict[int, int] = {}
-    for left in range(end, low, -1):
-        pick = dice.randrange(low, left)
-        yield moved.get(pick, pick)
-        moved[pick] = moved.get(left - 1, left - 1)

@@ -15,9 +15,10 @@ is asked for in part). That is no error: the pages are simply not given back.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,6 +50,8 @@ class Backing:
     :ivar file: file descriptor of what is mapped, if it is shared; ``None`` for private
         anonymous memory.
     :ivar file_at: where in the file the range begins.
+    :ivar page_size: what the kernel can give back at the least. A part of a huge page
+        is not given back: the kernel would fill it with zeros, and keep it.
     """
 
     start: int
@@ -57,9 +60,22 @@ class Backing:
     at: int = 0
     file: int | None = None
     file_at: int = 0
+    page_size: int = mmap.PAGESIZE
 
-    def give_back(self, offset: int, size: int) -> bool:
-        """Give back a part of the range; return whether the kernel took it."""
+    def give_back(self, low: int, high: int) -> int:
+        """Give back the whole pages in a part of the range.
+
+        :param low: where in the range it begins.
+        :param high: where it ends.
+        :returns: how many bytes the kernel took.
+        """
+        # A mapping begins where a page of its file does, so this aligns in both.
+        low += -(self.at + low) % self.page_size
+        high -= (self.at + high) % self.page_size
+        size = max(0, high - low)
+        return size if size and self._give_back(low, size) else 0
+
+    def _give_back(self, offset: int, size: int) -> bool:
         if self.file is None:
             return self._drop(self.at + offset, size)
         if size <= LOCK_HELD_FOR and self._advise(
@@ -95,21 +111,12 @@ def give_back(backings: Sequence[Backing], runs: Iterable[Run]) -> int:
     given = 0
     for first, count in runs:
         address, end = first * PAGE_SIZE, (first + count) * PAGE_SIZE
-        for backing in _touched(backings, starts, address, end):
+        # The first that may have a part of the run begins at or below it.
+        place = max(0, bisect_right(starts, address) - 1)
+        for backing in itertools.islice(backings, place, None):
+            if backing.start >= end:
+                break
             low = max(address, backing.start) - backing.start
             high = min(end, backing.start + backing.size) - backing.start
-            if backing.give_back(low, high - low):
-                given += (high - low) // PAGE_SIZE
-    return given
-
-
-def _touched(
-    backings: Sequence[Backing], starts: list[int], address: int, end: int
-) -> Iterator[Backing]:
-    """Yield the backings that have a part of a range."""
-    for place in range(max(0, bisect_right(starts, address) - 1), len(backings)):
-        backing = backings[place]
-        if backing.start >= end:
-            return
-        if backing.start + backing.size > address:
-            yield backing
+            given += backing.give_back(low, high)
+    return given // PAGE_SIZE

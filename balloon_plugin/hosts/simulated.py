@@ -2,9 +2,8 @@
 
 It stands between a device and a guest's driver. To the device it is a
 :class:`~balloon_plugin.hookspecs.Host`; to the driver it is the bus, and the machine
-    with
-its RAM. It knows neither of them, and decides nothing: the caller runs the guest, asks
-for targets and lets time pass, so that every run can be repeated exactly.
+with its RAM. It knows neither of them, and decides nothing: the caller runs the guest,
+asks for targets and lets time pass, so that every run can be repeated exactly.
 
 RAM really exists, and what the device discards is really gone.
 """
@@ -12,16 +11,17 @@ RAM really exists, and what the device discards is really gone.
 from __future__ import annotations
 
 import contextlib
+import json
 import mmap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from balloon_plugin.calls import Device
-from balloon_plugin.errors import HostError, PluginError
+from balloon_plugin.errors import PluginError
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
 from balloon_plugin.hosts.discard import Backing, give_back
+from balloon_plugin.hosts.setup import Setup, map_ram
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 from balloon_plugin.memory import GuestMemory, Region
 from balloon_plugin.virtqueue import SplitQueue
@@ -41,36 +41,8 @@ _QUEUE_FEATURES: Final = (
 )
 """Each brings one queue more, besides inflateq and deflateq."""
 
-_HOST_PAGE: Final = max(PAGE_SIZE, mmap.PAGESIZE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What machine to simulate, and what its host knows of the guest.
-
-    :ivar ram_size: bytes of RAM, a multiple of ``host_page_size``. Only what is touched
-        costs memory.
-    :ivar ram_start: guest-physical address of the first byte (0 on pseries and PCs,
-        0x40000000 on aarch64), a multiple of ``host_page_size``.
-    :ivar byte_order: of the CPU, and so of the queues without VERSION_1.
-    :ivar tell_byte_order: whether the device is told.
-    :ivar page_size: the guest's, if the device is to be told; ``None`` if not.
-    :ivar host_page_size: what the device is told that it can give back at the least.
-    :ivar legacy: whether the bus is one without VERSION_1.
-    :ivar queue_size: entries in each queue.
-    :ivar holds_early_kicks: whether kicks before DRIVER_OK wait for it, as a vhost-user
-        front end has them wait.
-    """
-
-    ram_size: int = 64 << 20
-    ram_start: int = 0
-    byte_order: ByteOrder = ByteOrder.LITTLE
-    tell_byte_order: bool = True
-    page_size: int | None = None
-    host_page_size: int = _HOST_PAGE
-    legacy: bool = True
-    queue_size: int = 128
-    holds_early_kicks: bool = False
+_Place: TypeAlias = tuple[int, int, int, int]
+"""A queue's size, and where its three parts lie."""
 
 
 class SimulatedHost:
@@ -88,21 +60,29 @@ class SimulatedHost:
     :ivar lost: whether it set DEVICE_NEEDS_RESET since the last reset.
     """
 
-    def __init__(self, device: Device, setup: Setup = Setup()) -> None:
+    def __init__(
+        self,
+        device: Device,
+        setup: Setup = Setup(),  # noqa: B008 - a frozen value
+    ) -> None:
         self.setup = setup
         self.config_interrupts = 0
         self.queue_interrupts = 0
         self.discarded_pages = 0
         self._device = device
         self._closed = False
-        self._map = _map_ram(setup)
+        self._map = map_ram(setup)
         self._backing = Backing(setup.ram_start, setup.ram_size, self._map)
-        self._memory = GuestMemory([Region(setup.ram_start, memoryview(self._map))])
+        self._memory = self._whole_ram()
         self._now = 0.0
         self._next_tick = 1.0
         self._queues: dict[int, SplitQueue] = {}
+        self._places: dict[int, _Place] = {}
         self._forget_driver()
         device.realize(self)
+
+    def _whole_ram(self) -> GuestMemory:
+        return GuestMemory([Region(self.setup.ram_start, memoryview(self._map))])
 
     def _forget_driver(self) -> None:
         self.lost = False
@@ -114,6 +94,41 @@ class SimulatedHost:
         for queue in self._queues.values():
             queue.release()
         self._queues.clear()
+        self._places.clear()
+
+    def migrate(self, device: Device) -> None:
+        """Go on with another device, which takes over what this one saves.
+
+        As a migration does: the session goes through JSON, memory is mapped anew with
+        the same content, queues go on from their indexes, and the driver notices
+        nothing.
+
+        :param device: not realized yet.
+        """
+        state = json.dumps(self._device.save())
+        indexes = {index: queue.next_avail for index, queue in self._queues.items()}
+        for queue in self._queues.values():
+            queue.release()
+        self._queues.clear()
+        self._device.unrealize()
+        self._memory.release()
+        self._memory, self._device = self._whole_ram(), device
+        for index, next_avail in indexes.items():
+            self._queues[index] = self._open_queue(index, next_avail)
+        device.realize(self)
+        device.load(json.loads(state))
+
+    def return_buffers(self, index: int) -> int:
+        """Return all buffers of a queue that the device does not serve; say how many.
+
+        To return its buffer is how a host asks for statistics (§5.5.6.3).
+        """
+        queue = self._queues.get(index)
+        chains = queue.pop(self.setup.queue_size) if queue else []
+        if queue and chains:
+            queue.push(chains)
+            self.notify_queue(index)
+        return len(chains)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and tell the device about each full second of it."""
@@ -251,14 +266,16 @@ class SimulatedHost:
         self, index: int, size: int, desc: int, avail: int, used: int
     ) -> None:
         """Start a queue where the driver has laid it out."""
+        self._places[index] = (size, desc, avail, used)
+        self._queues[index] = self._open_queue(index)
+
+    def _open_queue(self, index: int, next_avail: int = 0) -> SplitQueue:
         modern = bool(self._accepted & _VERSION_1)
-        self._queues[index] = SplitQueue(
+        return SplitQueue(
             self._memory,
-            size,
-            desc,
-            avail,
-            used,
+            *self._places[index],
             ByteOrder.LITTLE if modern else self.setup.byte_order,
+            next_avail=next_avail,
             indirect=bool(self._accepted & _INDIRECT),
         )
 
@@ -300,19 +317,3 @@ class SimulatedHost:
         pending = index in self._queue_pending
         self._queue_pending.discard(index)
         return pending
-
-
-def _map_ram(setup: Setup) -> mmap.mmap:
-    """Map private memory, of which no page exists before it is touched."""
-    page = setup.host_page_size
-    if setup.ram_size <= 0 or setup.ram_size % page or setup.ram_start % page:
-        raise HostError(
-            f"RAM of {setup.ram_size:#x} bytes at {setup.ram_start:#x} is not made of "
-            f"whole host pages of {page:#x}: round both"
-        )
-    ram = mmap.mmap(-1, setup.ram_size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # A huge page would be cleared as a whole for one word of it, and not be given back
-    # in pieces. A kernel without huge pages says EINVAL, and is right.
-    with contextlib.suppress(OSError):
-        ram.madvise(mmap.MADV_NOHUGEPAGE)
-    return ram

@@ -101,7 +101,7 @@ class Connection:
         """Let time pass; look into queues for which no kick will ever come."""
         self._device.tick()
         for index, vring in enumerate(self._host.vrings):
-            if Notifier.KICK not in vring.fds:
+            if vring.queue is not None and Notifier.KICK not in vring.fds:
                 self._serve_soon(index)
 
     def close(self, why: str, level: int = logging.WARNING) -> None:
@@ -112,15 +112,19 @@ class Connection:
         _log.log(level, "%s: %s", self.name, why)
         for fd in (self._wire.fd, *self._kicks()):
             self._loop.ignore(fd)
-        try:
-            self._perform(self._protocol.end())
-            self._host.disconnect()
-            self._device.guest_changed()
-        except Exception:  # noqa: BLE001 - whatever it is, descriptors must not leak
-            _log.exception("%s: the device failed", self.name)
+        self._tell(lambda: self._perform(self._protocol.end()))
+        self._host.disconnect()
         self._set_channel(None)
         self._wire.close()
+        self._tell(self._device.guest_changed)
         self._on_close()
+
+    def _tell(self, hook: Callable[[], None]) -> None:
+        """Tell the device something on the way out, which leads on if it fails."""
+        try:
+            hook()
+        except Exception:  # noqa: BLE001 - whatever it is, nothing may leak
+            _log.exception("%s: the device failed", self.name)
 
     # --- messages -------------------------------------------------------------------
 
@@ -186,7 +190,7 @@ class Connection:
         except OSError:
             alive = False
         if not alive:
-            # The far end of a pipe is closed; it would be readable for ever.
+            # The far end of a pipe is closed: it would be readable for ever.
             self._loop.ignore(fd)
         if index not in self._waiting:
             self._serve(index)
@@ -286,24 +290,21 @@ class Connection:
         self._host.vrings[effect.index].base = effect.base
 
     def _set_notifier(self, effect: effects.SetNotifier) -> None:
-        vring, kick = self._host.vrings[effect.index], Notifier.KICK
-        if effect.notifier is kick and kick in vring.fds:
-            self._loop.ignore(vring.fds[kick])
+        index, fd, is_kick = effect.index, effect.fd, effect.notifier is Notifier.KICK
+        vring = self._host.vrings[index]
+        if is_kick and Notifier.KICK in vring.fds:
+            self._loop.ignore(vring.fds[Notifier.KICK])
         try:
-            vring.set_fd(effect.notifier, effect.fd)
-            if effect.fd is None:
+            vring.set_fd(effect.notifier, fd)
+            if fd is None:
                 return
-            self._wire.own(effect.fd)
-            if effect.notifier is kick:
-                self._watch_kick(effect.index, effect.fd)
+            self._wire.own(fd)
+            if is_kick:
+                self._loop.watch(fd, functools.partial(self._kicked, index, fd))
         except OSError as error:
             raise RefusalError(
-                f"queue {effect.index} cannot use its {effect.notifier.value} "
-                f"descriptor: {error}"
+                f"the {effect.notifier.value} of queue {index} is of no use: {error}"
             ) from error
-
-    def _watch_kick(self, index: int, fd: int) -> None:
-        self._loop.watch(fd, functools.partial(self._kicked, index, fd))
 
     def _describe_guest(self, effect: effects.DescribeGuest) -> None:
         self._host.front_end_byte_order = effect.byte_order
@@ -314,7 +315,7 @@ class Connection:
         try:
             os.set_blocking(effect.fd, False)
         except OSError as error:
-            raise RefusalError(f"the backend channel is useless: {error}") from error
+            raise RefusalError(f"the backend channel is of no use: {error}") from error
         self._wire.own(effect.fd)
         self._set_channel(effect.fd)
 

@@ -1,17 +1,13 @@
 """The daemon: several sockets in one process, one device behind each.
 
-Knows sockets as files, and the life of a slot; what is said on a connection is the
+Knows the life of a slot; what is said on a connection is the
 business of :mod:`~balloon_plugin.hosts.vhost_user.connection`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
-import socket
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +17,7 @@ from typing import Final, Self, TypeVar
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
+from balloon_plugin.hosts.sockets import SocketFile
 from balloon_plugin.hosts.vhost_user.connection import Connection
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.loop import Loop
@@ -54,12 +51,11 @@ class Slot:
         self._connection: Connection | None = None
         device.realize(host)
         try:
-            self._listener = _listen(path)
+            self._file = SocketFile(path)
         except HostError:
             device.unrealize()
             raise
-        about = path.stat()
-        self._identity = about.st_dev, about.st_ino
+        self._listener = self._file.socket
         self._listen()
 
     @property
@@ -82,12 +78,7 @@ class Slot:
         if self._connection is not None:
             self._connection.close("the daemon ends", logging.INFO)
         self._loop.ignore(self._listener.fileno())
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            about = self.path.stat()
-            # Somebody may have put another socket in its place.
-            if (about.st_dev, about.st_ino) == self._identity:
-                self.path.unlink()
+        self._file.close()
         self.device.unrealize()
 
     def _accept(self) -> None:
@@ -204,61 +195,3 @@ class Daemon:
         for slot in self._slots:
             slot.tick()
         self._loop.at(time.monotonic() + _TICK, self._tick)
-
-
-# --- socket files -------------------------------------------------------------------
-
-
-def _listen(path: Path) -> socket.socket:
-    """Return a listening socket at ``path`` that only its user can connect to."""
-    _make_way(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # Linux makes the file with the mode that the socket has, so that it is never
-        # open to others, and the umask of the process is left alone.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(os.fspath(path))
-        listener.listen()
-        listener.setblocking(False)  # noqa: FBT003 - named so by Python
-    except OSError as error:
-        listener.close()
-        raise HostError(
-            f"the socket {path} cannot be made: {_reason(error)}"
-        ) from error
-    return listener
-
-
-def _make_way(path: Path) -> None:
-    """Remove a socket that nobody listens on any more."""
-    try:
-        about = path.lstat()
-    except OSError:
-        return  # there is none, or bind() says why there cannot be
-    if not stat.S_ISSOCK(about.st_mode):
-        raise HostError(
-            f"{path} exists and is no socket: remove it or choose another path"
-        )
-    if _is_alive(path):
-        raise HostError(
-            f"somebody listens on {path} already: stop that daemon or choose another "
-            "path"
-        )
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _is_alive(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # noqa: FBT003 - named so by Python
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            return False
-        except OSError as error:
-            # A queue that is full is somebody's; a socket of another's cannot be told.
-            return error.errno in (errno.EAGAIN, errno.EACCES, errno.EPERM)
-    return True
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

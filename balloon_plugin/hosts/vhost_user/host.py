@@ -62,11 +62,10 @@ class Vring:
         self._base = base
 
     def start(self, ring: Ring, memory: MappedMemory) -> None:
-        """Serve the ring from where the queue stands.
+        """Serve the ring of a queue that is stopped, from where it stands.
 
         :raises RefusalError: if it is not in guest memory.
         """
-        self.stop()
         self._ring = ring
         self.resume(memory)
 

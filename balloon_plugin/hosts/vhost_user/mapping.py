@@ -52,7 +52,9 @@ class _Mapped:
     def backing(self) -> Backing:
         """Return what is behind the region."""
         address, size, _user, offset = self.region
-        return Backing(address, size, self.mapping, self.at, self.fd, offset)
+        return Backing(
+            address, size, self.mapping, self.at, self.fd, offset, self.host_page_size
+        )
 
     def unmap(self) -> None:
         """Unmap, or leave it to the last view if somebody still holds one."""

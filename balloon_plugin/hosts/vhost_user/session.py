@@ -1,15 +1,15 @@
 """Where one driver session ends and the next begins, on a protocol that does not say.
 
 A front end stops its queues when the guest resets the device, when the module goes, and
-when the virtual machine is merely paused; QEMU sends the same messages in all three
-(``do_vhost_dev_stop``: SET_VRING_ENABLE 0, GET_VRING_BASE, SET_STATUS 0). A verdict
-must die with its driver and survive a pause, so nothing is decided before the next sign
-of life. Queues that start again where they stood belong to the driver that was there;
-queues that start at 0, or a look at the configuration space, which only a running guest
-takes, are those of a new one.
+when the virtual machine is merely paused. QEMU sends the same messages in all three
+(``do_vhost_dev_stop``: SET_VRING_ENABLE 0, GET_VRING_BASE, from some devices SET_STATUS
+0), User-Mode Linux only the first of them. A verdict must die with its driver and
+survive a pause, so nothing is decided before the next sign of life. Queues that start
+again where they stood belong to the driver that was there. Queues that start at 0 are
+those of a new one, and only a running guest looks at the configuration space.
 
 A driver that paused before its first buffer, or after exactly 65,536 on each of its
-queues, is taken for a new one: it is then judged anew, and nothing is harmed.
+queues, is taken for a new one: it is judged anew, and no page of it is lost by that.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ come from other people's notes, not from reading the driver.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,10 +15,13 @@ from balloon_plugin.events import ByteOrder, Defect, GuestFacts
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 from balloon_plugin.policies.evidence.numbers import Encoding, swap32
 
-__all__ = ["DriverKind", "kinds"]
+__all__ = ["DriverKind", "every_kind", "kinds"]
 
 PAGES: Final = (1, 2, 4, 8, 16, 32, 64, 256)
 """Guest page sizes that Linux has had, in 4 KiB pages: 4K to 256K, and Hexagon's 1M."""
+
+LARGEST_PAGE: Final = 1 << 30
+"""Bytes of the largest page of any CPU; a host that says more is not believed."""
 
 OLD_LARGE_PAGES: Final = (4, 16)
 """Large pages of the kernels before 3.4 that had a virtio balloon to speak of.
@@ -42,6 +46,8 @@ class DriverKind:
     :ivar deflates: whether a target below its balloon makes it deflate.
     :ivar frees_wrong: its deflation frees pages that it does not own.
     :ivar writes_actual: whether it writes ``actual`` at all.
+    :ivar compacts: its pages may be moved (balloon compaction, Linux 3.8): one page is
+        put in beyond any target, and then another is taken out.
     :ivar version_1: whether it accepts VERSION_1; ``None`` if it may or may not.
     :ivar indirect: whether it accepts INDIRECT_DESC, which came with v2.6.31.
     :ivar byte_order: of the CPUs that it exists on; ``None`` for both.
@@ -58,6 +64,7 @@ class DriverKind:
     deflates: bool = True
     frees_wrong: bool = False
     writes_actual: bool = True
+    compacts: bool = False
     version_1: bool | None = None
     indirect: bool | None = None
     byte_order: ByteOrder | None = None
@@ -127,7 +134,7 @@ FOUR_K: Final = (
 """Old kinds on 4 KiB pages, where their error with larger pages does not show."""
 
 ANY_PAGE: Final = (
-    DriverKind("a driver that is right"),
+    DriverKind("a driver that is right", compacts=True),
     # 3.19 and 4.0 convert twice where the transport has converted already.
     DriverKind(
         "Linux 3.19 or 4.0, big-endian with VERSION_1",
@@ -135,6 +142,7 @@ ANY_PAGE: Final = (
         encoding=Encoding.SWAPPED,
         swaps_target=True,
         swaps_actual=True,
+        compacts=True,
         version_1=True,
         byte_order=_BIG,
     ),
@@ -143,6 +151,7 @@ ANY_PAGE: Final = (
         "Linux 4.1 to 4.6, big-endian with VERSION_1",
         (Defect.PFN_ORDER,),
         encoding=Encoding.SWAPPED,
+        compacts=True,
         version_1=True,
         byte_order=_BIG,
     ),
@@ -234,19 +243,47 @@ FIXED_PAGE: Final = (
 def kinds(facts: GuestFacts, features: int | None) -> tuple[DriverKind, ...]:
     """Return the kinds that can be what runs in a guest.
 
+    Right drivers come first, and then those that read their target right: shown the
+    same small number the others see an enormous one, and tell themselves apart by what
+    they take, while to show it swapped to a driver that reads it right has no end. Of
+    either, those that deflate come first: they may be asked to.
+
     :param facts: what the host knows.
     :param features: the accepted bits, ``None`` if not known yet.
     """
-    every = [replace(kind, page=page) for kind in ANY_PAGE for page in PAGES]
+    every = every_kind(_pages(facts))
+    possible = (kind for kind in every if _possible(kind, facts, features))
+    return tuple(sorted(possible, key=_rank))
+
+
+def every_kind(pages: Iterable[int] = PAGES) -> list[DriverKind]:
+    """Return all kinds with these sizes of pages, whether they can be or not."""
+    every = [replace(kind, page=page) for kind in ANY_PAGE for page in pages]
     every += FOUR_K
     every += [
         # Numbers of such drivers count guest pages, so its units are these.
         replace(kind, page=page, scale=page)
         for kind in LARGE_PAGE
-        for page in PAGES[1:]
+        for page in pages
+        if page > 1
     ]
     every += FIXED_PAGE
-    return tuple(kind for kind in every if _possible(kind, facts, features))
+    return every
+
+
+def _rank(kind: DriverKind) -> tuple[bool, bool, bool]:
+    return bool(kind.defects), kind.swaps_target, not kind.deflates
+
+
+def _pages(facts: GuestFacts) -> tuple[int, ...]:
+    """Return the sizes that the guest's pages may have; the host's word, if it can be.
+
+    That may be a size that no Linux has had yet.
+    """
+    size = facts.page_size
+    if size is None or not PAGE_SIZE <= size <= LARGEST_PAGE or size & (size - 1):
+        return PAGES
+    return (size // PAGE_SIZE,)
 
 
 def _possible(kind: DriverKind, facts: GuestFacts, features: int | None) -> bool:
@@ -254,9 +291,10 @@ def _possible(kind: DriverKind, facts: GuestFacts, features: int | None) -> bool
         (kind.version_1, Feature.VIRTIO_F_VERSION_1),
         (kind.indirect, Feature.VIRTIO_RING_F_INDIRECT_DESC),
     )
+    pages = _pages(facts)
     return (
-        facts.page_size in (None, kind.page * PAGE_SIZE)
-        and (facts.page_size is not None or not _exotic(kind))
+        kind.page in pages
+        and (len(pages) == 1 or not _exotic(kind))
         and (facts.byte_order is None or kind.byte_order in (None, facts.byte_order))
         and (
             features is None

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import enum
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeAlias
 
 from balloon_plugin.events import MemoryRange
 
-__all__ = ["Encoding", "RamMap", "swap32", "swap_all"]
+__all__ = ["Buffer", "Encoding", "RamMap", "swap32", "swap_all"]
 
-Entries: TypeAlias = Sequence[int]
+Entries: TypeAlias = tuple[int, ...]
 
 MANY_NEIGHBOURS = 32
 """Neighbouring numbers that, without any number twice, rule out the wrong shift.
@@ -45,7 +46,7 @@ def swap32(value: int) -> int:
     return int.from_bytes(value.to_bytes(4, "little"), "big")
 
 
-def swap_all(entries: Entries) -> tuple[int, ...]:
+def swap_all(entries: Entries) -> Entries:
     """Return every entry byte-swapped."""
     swapped = array("I", entries)
     swapped.byteswap()
@@ -78,66 +79,143 @@ class RamMap:
             tuple(((end - 1) >> shift) + 1 for end in self.ends),
         )
 
-    def holds(self, entries: Entries) -> bool:
-        """Return whether every entry is in RAM."""
-        if not self.starts or min(entries) < self.starts[0]:
-            return False
-        if len(self.starts) == 1:
-            return max(entries) < self.ends[0]
-        return all(
-            entry < self.ends[bisect_right(self.starts, entry) - 1] for entry in entries
-        )
+    def covers(self, first: int, last: int) -> bool:
+        """Return whether all numbers from ``first`` to ``last`` are in one range."""
+        within = bisect_right(self.starts, first) - 1
+        return within >= 0 and last < self.ends[within]
 
-    def could_hold(self, encoding: Encoding, page: int, entries: Entries) -> bool:
-        """Return whether a driver with this encoding could have sent ``entries``.
+    def spans(self, ordered: Sequence[int]) -> bool:
+        """Return whether each of some sorted numbers is in RAM.
+
+        :param ordered: not empty.
+        """
+        seen = 0
+        for start, end in zip(self.starts, self.ends, strict=True):
+            if ordered[seen] < start:
+                return False
+            seen = bisect_left(ordered, end, seen)
+            if seen == len(ordered):
+                return True
+        return False
+
+
+class Buffer:
+    """The entries of one buffer, and what is to be seen in them.
+
+    Dozens of kinds of drivers ask the same of a buffer, so each answer is worked out
+    once, and only when it is asked for.
+
+    :param entries: not empty.
+    :param ram: the guest's RAM.
+    :param taken: the entries that are in the balloon already, as far as known.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        ram: RamMap,
+        taken: set[int] | frozenset[int] = frozenset(),
+    ) -> None:
+        self._entries = entries
+        self._ram = ram
+        self._taken = taken
+        self._images: dict[int, bool] = {}
+
+    def fits(self, encoding: Encoding, page: int) -> bool:
+        """Return whether a driver with this encoding could have sent it.
 
         :param page: 4 KiB pages in the guest's page, a power of two.
-        :param entries: one buffer, not empty.
         """
         shift = page.bit_length() - 1
         match encoding:
             case Encoding.RIGHT:
-                return self._right(page, entries)
+                return self._right and (page == 1 or page <= self._grain)
             case Encoding.SWAPPED:
-                return self._right(page, swap_all(entries))
+                return self._distinct and self._swapped.fits(Encoding.RIGHT, page)
             case Encoding.UNSHIFTED:
-                return _distinct(entries) and self.image(shift).holds(entries)
+                return self._distinct and self._holds(shift)
             case Encoding.SHIFTED:
                 # 2.6.29 to 3.3: up to ``page`` neighbours have the same number.
-                most = max(Counter(entries).values())
                 return (
-                    most <= page
-                    and self.image(2 * shift).holds(entries)
-                    and (most > 1 or _neighbours(entries) < MANY_NEIGHBOURS)
+                    self._most <= page
+                    and self._holds(2 * shift)
+                    and (not self._distinct or self._neighbours < MANY_NEIGHBOURS)
                 )
             case Encoding.SLOTS:
-                low, high = entries[::2], entries[1::2]
-                return len(low) == len(high) and not any(high) and self._right(1, low)
+                return self._slots is not None and self._slots.fits(Encoding.RIGHT, 1)
 
-    def _right(self, page: int, entries: Entries) -> bool:
-        return _distinct(entries) and self.holds(entries) and _whole(page, entries)
+    @cached_property
+    def _right(self) -> bool:
+        return self._distinct and self._holds(0)
 
+    @cached_property
+    def _run(self) -> bool:
+        """Whether each number is the successor of the one before, as usually."""
+        entries = self._entries
+        first, count = entries[0], len(entries)
+        return entries[-1] - first == count - 1 and entries == tuple(
+            range(first, first + count)
+        )
 
-def _neighbours(entries: Entries) -> int:
-    """Return how many of the numbers are followed by their successor."""
-    ordered = sorted(entries)
-    return sum(after - before == 1 for before, after in pairwise(ordered))
+    @cached_property
+    def _ordered(self) -> Sequence[int]:
+        return self._entries if self._run else sorted(self._entries)
 
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        entries = self._entries
+        return (entries[0], entries[-1]) if self._run else (min(entries), max(entries))
 
-def _distinct(entries: Entries) -> bool:
-    return len(set(entries)) == len(entries)
+    @cached_property
+    def _distinct(self) -> bool:
+        """Whether no number is there twice, or in the balloon already."""
+        entries = self._entries
+        once = self._run or len(set(entries)) == len(entries)
+        return once and (not self._taken or self._taken.isdisjoint(entries))
 
+    def _holds(self, shift: int) -> bool:
+        """Return whether every entry is in RAM, its numbers divided by a page."""
+        if shift not in self._images:
+            ram = self._ram.image(shift) if shift else self._ram
+            self._images[shift] = (
+                not ram.starts  # not known yet
+                or ram.covers(*self._ends)
+                or ram.spans(self._ordered)
+            )
+        return self._images[shift]
 
-def _whole(page: int, entries: Entries) -> bool:
-    """Return whether the entries are whole, aligned guest pages, each in order."""
-    if page == 1:
-        return True
-    firsts = entries[::page]
-    return len(entries) % page == 0 and all(
-        first % page == 0 and tuple(entries[i : i + page]) == _pieces(first, page)
-        for i, first in zip(range(0, len(entries), page), firsts, strict=True)
-    )
+    @cached_property
+    def _grain(self) -> int:
+        """The largest page of which these are whole and aligned ones, each in order.
 
+        It divides the number of entries, and where and at what number each run begins.
+        """
+        entries = self._entries
+        places = len(entries) | entries[0]
+        if not self._run:
+            for place, (before, after) in enumerate(pairwise(entries), 1):
+                if after - before != 1:
+                    places |= place | after
+        return places & -places
 
-def _pieces(first: int, page: int) -> tuple[int, ...]:
-    return tuple(range(first, first + page))
+    @cached_property
+    def _most(self) -> int:
+        """How often the most frequent entry is there."""
+        return 1 if self._distinct else max(Counter(self._entries).values())
+
+    @cached_property
+    def _neighbours(self) -> int:
+        """How many of all numbers so far are followed by their successor."""
+        numbers = self._taken.union(self._entries)
+        return sum(number + 1 in numbers for number in numbers)
+
+    @cached_property
+    def _swapped(self) -> Buffer:
+        return Buffer(swap_all(self._entries), self._ram)
+
+    @cached_property
+    def _slots(self) -> Buffer | None:
+        """The lower halves of slots of 8 bytes, if the upper ones are empty."""
+        low, high = self._entries[::2], self._entries[1::2]
+        is_wide = len(low) == len(high) and not any(high)
+        return Buffer(low, self._ram) if is_wide else None

@@ -23,15 +23,17 @@ __all__ = ["Proof", "find", "proven"]
 class Proof:
     """One row.
 
-    :ivar feature: the bit that must be accepted.
+    :ivar bit: the feature that must be accepted.
     :ivar shows: what it shows.
+    :ivar name: the feature's name, if it is none of the specification.
     :ivar version_1: whether VERSION_1 must be (``None``: either way).
     :ivar little: the guest must be known to be little-endian.
     :ivar page_4k: its pages must be known to be of 4 KiB.
     """
 
-    feature: Feature
+    bit: int
     shows: str
+    name: str = ""
     version_1: bool | None = None
     little: bool = False
     page_4k: bool = False
@@ -39,12 +41,12 @@ class Proof:
     @property
     def seen(self) -> str:
         """What was seen, in a few words."""
-        return f"{self.feature.name} accepted"
+        return f"{self.name or Feature(self.bit).name} accepted"
 
     def applies(self, session: Session) -> bool:
         """Return whether the driver of the session is proved good by this."""
         features, facts = session.features, session.facts
-        if features is None or not features & self.feature.mask:
+        if features is None or not features >> self.bit & 1:
             return False
         modern = bool(features & Feature.VIRTIO_F_VERSION_1.mask)
         return (
@@ -56,33 +58,33 @@ class Proof:
 
 PROOFS: Final = (
     Proof(
-        Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT, "the driver is newer than Linux 4.19"
+        Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT, "The driver is newer than Linux 4.19."
     ),
-    Proof(Feature.VIRTIO_BALLOON_F_REPORTING, "the driver is newer than Linux 4.19"),
-    Proof(Feature.VIRTIO_F_RING_PACKED, "the driver is newer than Linux 4.19"),
+    Proof(Feature.VIRTIO_BALLOON_F_REPORTING, "The driver is newer than Linux 4.19."),
+    Proof(Feature.VIRTIO_F_RING_PACKED, "The driver is newer than Linux 4.19."),
     # With VERSION_1 drivers up to 4.6 had new bugs of the same kind, see drivers.
     Proof(
         Feature.VIRTIO_BALLOON_F_DEFLATE_ON_OOM,
-        "the driver is Linux 3.19 or newer",
+        "The driver is Linux 3.19 or newer.",
         version_1=False,
     ),
     Proof(
         Feature.VIRTIO_F_VERSION_1,
-        "the driver is Linux 3.19 or newer, and little-endian",
+        "The driver is Linux 3.19 or newer, and little-endian.",
         little=True,
     ),
     # The difference is computed right since v2.6.27; indirect descriptors and
     # statistics came later. On little-endian 4 KiB pages no other bug shows.
     Proof(
         Feature.VIRTIO_RING_F_INDIRECT_DESC,
-        "newer than Linux 2.6.28, and little-endian with 4 KiB pages",
+        "Newer than Linux 2.6.28, and little-endian with pages of 4 KiB.",
         version_1=False,
         little=True,
         page_4k=True,
     ),
     Proof(
         Feature.VIRTIO_BALLOON_F_STATS_VQ,
-        "newer than Linux 2.6.33, and little-endian with 4 KiB pages",
+        "Newer than Linux 2.6.33, and little-endian with pages of 4 KiB.",
         version_1=False,
         little=True,
         page_4k=True,
@@ -90,20 +92,28 @@ PROOFS: Final = (
 )
 
 
-def find(session: Session) -> Proof | None:
-    """Return the first proof that applies."""
-    return next((proof for proof in PROOFS if proof.applies(session)), None)
+def find(session: Session, endian_safe: int | None = None) -> Proof | None:
+    """Return the first proof that applies.
+
+    :param endian_safe: the number of the feature bit by which a driver says of itself
+        that it is right, if that was offered.
+    """
+    rows = PROOFS if endian_safe is None else (_says_so(endian_safe), *PROOFS)
+    return next((proof for proof in rows if proof.applies(session)), None)
 
 
-def proven(
-    alive: Sequence[DriverKind], *, strictly: bool = False
-) -> tuple[DriverKind, ...]:
+def _says_so(bit: int) -> Proof:
+    return Proof(
+        bit,
+        "The driver says of itself that it reads its target right.",
+        name="VIRTIO_BALLOON_F_ENDIAN_SAFE",
+    )
+
+
+def proven(alive: Sequence[DriverKind]) -> tuple[DriverKind, ...]:
     """Return the kinds that a proof leaves.
 
     Features say nothing of drivers that are not Linux: those stay, and show themselves
     in the first buffer, before it is returned.
-
-    :param strictly: leave the right drivers only.
     """
-    others = () if strictly else FIXED_PAGE
-    return tuple(kind for kind in alive if not kind.defects or kind in others)
+    return tuple(kind for kind in alive if not kind.defects or kind in FIXED_PAGE)

@@ -7,26 +7,37 @@ seen. What remains, and how little, is all that the policy goes by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from balloon_plugin.events import Evidence, GuestFacts
-from balloon_plugin.policies.evidence.drivers import DriverKind, kinds
-from balloon_plugin.policies.evidence.numbers import Encoding, RamMap
+from balloon_plugin.policies.evidence.drivers import DriverKind, every_kind, kinds
+from balloon_plugin.policies.evidence.numbers import (
+    Buffer,
+    Encoding,
+    Entries,
+    RamMap,
+    swap32,
+)
+from balloon_plugin.policies.options import is_whole
 
 __all__ = ["Session"]
 
-MAX_EVIDENCE = 32
+MAX_EVIDENCE: Final = 30
 """Entries of evidence kept; a driver that misbehaves for ever repeats itself."""
 
-MAX_TAKEN = 1 << 16
+MAX_TAKEN: Final = 1 << 16
 """Numbers remembered as being in the balloon (256 MiB); a probe needs far fewer."""
 
-MAX_READS = 64
-"""Targets remembered between two buffers; a driver may read as often as it likes."""
+MAX_READS: Final = 8
+"""Different targets remembered; a driver may read as often as it likes."""
 
-_ONE_NUMBER_A_PAGE = (Encoding.RIGHT, Encoding.SWAPPED, Encoding.UNSHIFTED)
+MOST: Final = (1 << 32) - 1
+"""What fits in ``num_pages`` and ``actual``; no honest balloon comes near it."""
+
+_ONE_NUMBER_A_PAGE: Final = (Encoding.RIGHT, Encoding.SWAPPED, Encoding.UNSHIFTED)
 
 
 @dataclass(slots=True)
@@ -35,94 +46,145 @@ class Session:
 
     :ivar facts: what the host knows of the guest.
     :ivar features: the accepted bits, ``None`` before.
+    :ivar fresh: whether no buffer was seen yet.
     :ivar alive: the kinds that explain everything so far, the best drivers first.
+    :ivar last: the kind that led the last ones, when none is left.
     :ivar entries: entries inflated and not yet deflated.
-    :ivar actual: what the driver wrote last, since the last buffer.
-    :ivar reads: the targets read since the last buffer, or the last one before.
+    :ivar actual: what the driver wrote last, ``None`` if it never did.
+    :ivar reads: the targets read, the latest last, each with the entries in the largest
+        buffer inflated since. Any of them may be what the driver acts on: a read of the
+        whole configuration space looks like one of the target. But whoever has filled a
+        buffer reads again before the next, and only one page may be moved in between.
+    :ivar taken: the numbers in the balloon, as long as ``tracked``.
+    :ivar lent: the kinds that would be moving a page just now.
     :ivar evidence: what was seen and what it showed.
     """
 
     facts: GuestFacts
     features: int | None = None
+    fresh: bool = True
     alive: tuple[DriverKind, ...] = ()
+    last: DriverKind | None = None
     entries: int = 0
     actual: int | None = None
-    reads: list[int] = field(default_factory=list)
+    reads: dict[int, int] = field(default_factory=dict)
     taken: set[int] = field(default_factory=set)
     tracked: bool = True
+    lent: tuple[DriverKind, ...] = ()
     evidence: list[Evidence] = field(default_factory=list)
+    ram: RamMap = field(init=False)
 
     def __post_init__(self) -> None:
         """Begin with every kind that is possible."""
-        if not self.alive:
-            self.alive = kinds(self.facts, self.features)
+        self.ram = RamMap.of(self.facts.ram)
+        self.alive = kinds(self.facts, self.features)
 
     @property
     def lead(self) -> DriverKind | None:
         """The kind to go by, or ``None`` if no known one explains what was seen."""
         return self.alive[0] if self.alive else None
 
-    def know(self, facts: GuestFacts, features: int | None) -> None:
-        """Learn of the host or the features; drop the kinds that these rule out."""
-        self.facts, self.features = facts, features
-        possible = set(kinds(facts, features))
-        self.alive = tuple(kind for kind in self.alive if kind in possible)
+    @property
+    def latest(self) -> int:
+        """The target that was read last."""
+        return next(reversed(self.reads))
+
+    def describe(self, facts: GuestFacts) -> None:
+        """Learn what the host knows; drop the kinds that this rules out."""
+        self.facts = facts
+        self.ram = RamMap.of(facts.ram)
+        possible = set(kinds(facts, self.features))
+        self.keep(possible.__contains__, lambda: "what the host says of the guest")
+
+    def accept(self, features: int) -> None:
+        """See the driver accept its features."""
+        self.features = features
+        possible = set(kinds(self.facts, features))
+        self.keep(possible.__contains__, lambda: f"features acked = {features:#x}")
 
     def note(self, event: str, shows: str) -> None:
-        """Keep a piece of evidence."""
+        """Keep a piece of evidence; of two that are the same, the later."""
+        evidence = Evidence(event, shows)
+        if evidence in self.evidence:
+            self.evidence.remove(evidence)
         if len(self.evidence) < MAX_EVIDENCE:
-            self.evidence.append(Evidence(event, shows))
+            self.evidence.append(evidence)
 
-    def keep(self, explains: Callable[[DriverKind], bool], event: str) -> None:
-        """Drop the kinds that do not explain an event, and say what that shows."""
+    def keep(
+        self, explains: Callable[[DriverKind], bool], event: Callable[[], str]
+    ) -> None:
+        """Drop the kinds that do not explain an event, and say what that shows.
+
+        :param event: gives the event in a few words, if they are needed.
+        """
         before = self.alive
-        self.alive = tuple(kind for kind in before if explains(kind))
+        self.alive = tuple(filter(explains, before))
         if len(self.alive) < len(before):
-            self.note(event, _shows(before, self.alive))
+            if not self.alive:
+                self.last = before[0]
+            self.note(event(), _shows(before, self.alive))
 
     # --- events ---
 
     def read(self, num_pages: int) -> None:
         """See the driver read its target."""
-        if len(self.reads) < MAX_READS:
-            self.reads.append(num_pages)
+        reads = self.reads
+        reads.pop(num_pages, None)
+        reads[num_pages] = 0
+        if len(reads) > MAX_READS:
+            # The largest and the smallest allow all that those between them do.
+            ordered = sorted(reads), sorted(reads, key=swap32)
+            worth = {num_pages, *(each[end] for each in ordered for end in (0, -1))}
+            del reads[next(value for value in reads if value not in worth)]
 
-    def inflate(self, entries: Sequence[int], advertised: int) -> None:
-        """See a buffer of the inflate queue.
+    def inflate(self, entries: Entries) -> None:
+        """See a buffer of the inflate queue, of a driver that has read a target.
 
-        :param advertised: the target that it read if it was not seen to read one.
+        :param entries: not empty.
         """
-        ram = RamMap.of(self.facts.ram)
-        targets = self.reads or [advertised]
-        before, after = self.entries, self.entries + len(entries)
-        known = self.tracked and not self.taken.isdisjoint(entries)
+        buffer = Buffer(entries, self.ram, self.taken)
+        before, after = self.entries, min(self.entries + len(entries), MOST)
+        lent = []
 
         def explains(kind: DriverKind) -> bool:
-            return (
-                len(entries) % kind.entries_per_unit == 0
-                and not (known and kind.encoding in _ONE_NUMBER_A_PAGE)
-                and any(_may_reach(kind, target, before, after) for target in targets)
-                and ram.could_hold(kind.encoding, kind.page, entries)
+            if not self._may_reach(kind, before, after):
+                if not self._may_move(kind, len(entries)):
+                    return False
+                lent.append(kind)
+            return len(entries) % kind.entries_per_unit == 0 and buffer.fits(
+                kind.encoding, kind.page
             )
 
-        shown = "/".join(str(target) for target in sorted(set(targets))[:3])
-        self.keep(explains, f"{len(entries)} entries for a target of {shown}")
-        self.entries = after
+        self.keep(
+            explains, lambda: f"{len(entries)} entries for a target of {self.latest}"
+        )
+        self.lent += tuple(lent)
+        self.entries, self.fresh = after, False
         if self.tracked:
             self.taken.update(entries)
-            self.tracked = len(self.taken) <= MAX_TAKEN
-        self._end_of_buffer()
+            if len(self.taken) > MAX_TAKEN:
+                self._forget_taken()
+        self._spend(len(entries))
 
-    def deflate(self, entries: Sequence[int]) -> None:
+    def _spend(self, entries: int) -> None:
+        """Forget the targets that no driver can have in mind after these entries."""
+        largest = max((kind.page for kind in self.alive), default=0)
+        self.reads = {
+            value: max(size, entries)
+            for value, size in self.reads.items()
+            if max(size, entries) <= largest or value == self.latest
+        }
+
+    def deflate(self, entries: Entries) -> None:
         """See a buffer of the deflate queue."""
         if self.tracked and not self.taken.issuperset(entries):
             self.keep(
                 lambda kind: kind.encoding not in _ONE_NUMBER_A_PAGE,
-                f"{len(entries)} entries given back, some never taken",
+                lambda: f"{len(entries)} entries given back, some never taken",
             )
         self.taken.difference_update(entries)
         self.entries = max(0, self.entries - len(entries))
-        self._end_of_buffer()
+        self.lent, self.fresh = (), False
 
     def write(self, actual: int) -> None:
         """See the driver write ``actual``; a value that nothing explains is let pass.
@@ -132,7 +194,7 @@ class Session:
         """
         self.actual = actual
         if any(self.agrees(kind) for kind in self.alive):
-            self.keep(self.agrees, f"actual = {actual}")
+            self.keep(self.agrees, lambda: f"actual = {actual}")
 
     def agrees(self, kind: DriverKind) -> bool:
         """Return whether ``actual`` is what this kind would have written."""
@@ -140,9 +202,32 @@ class Session:
             kind.units(self.entries)
         )
 
-    def _end_of_buffer(self) -> None:
-        self.reads = self.reads[-1:]
-        self.actual = None
+    def trust(self, alive: Iterable[DriverKind]) -> None:
+        """Go on with these kinds; which page is in the balloon matters no more."""
+        self.alive = tuple(alive)
+        self._forget_taken()
+
+    def _forget_taken(self) -> None:
+        self.tracked = False
+        self.taken.clear()
+
+    def _may_reach(self, kind: DriverKind, before: int, after: int) -> bool:
+        """Return whether a kind may grow to ``after`` entries, by what it has read."""
+        if _reaches(kind, self.latest, before, after):
+            return True
+        reads = [
+            value
+            for value, size in self.reads.items()
+            if size <= kind.page or value == self.latest
+        ]
+        return any(_reaches(kind, value, before, after) for value in _seen(reads))
+
+    def _may_move(self, kind: DriverKind, entries: int) -> bool:
+        """Return whether these entries may be a page that takes another's place.
+
+        At any time, whatever the target, but each is followed by the other's way out.
+        """
+        return kind.compacts and entries == kind.page and kind not in self.lent
 
     # --- snapshots ---
 
@@ -150,10 +235,13 @@ class Session:
         """Return the session as a value that JSON can carry."""
         return {
             "features": self.features,
-            "alive": [[kind.name, kind.page] for kind in self.alive],
+            "fresh": self.fresh,
+            "alive": _names(self.alive),
+            "last": _names([self.last] if self.last else []),
+            "lent": _names(self.lent),
             "entries": self.entries,
             "actual": self.actual,
-            "reads": self.reads,
+            "reads": [list(read) for read in self.reads.items()],
             "taken": sorted(self.taken),
             "tracked": self.tracked,
             "evidence": [[item.event, item.shows] for item in self.evidence],
@@ -166,58 +254,97 @@ class Session:
         :raises ValueError: if it is damaged.
         """
         try:
-            every = {(kind.name, kind.page): kind for kind in kinds(facts, None)}
-            session = cls(facts, state["features"])
-            session.alive = tuple(
-                every[name, page]
-                for name, page in state["alive"]
-                if (name, page) in every
-            )
-            session.entries = int(state["entries"])
-            session.actual = state["actual"]
-            session.reads = [int(value) for value in state["reads"]]
-            session.taken = {int(value) for value in state["taken"]}
-            session.tracked = bool(state["tracked"])
-            session.evidence = [Evidence(*pair) for pair in state["evidence"]]
-        except (KeyError, TypeError) as error:
+            return cls._loaded(facts, state)
+        except (AttributeError, KeyError, TypeError) as error:
             message = f"not a saved evidence session: {error!r}"
             raise ValueError(message) from error
+
+    @classmethod
+    def _loaded(cls, facts: GuestFacts, state: dict[str, Any]) -> Session:
+        features = _optional(state["features"], (1 << 64) - 1)
+        session = cls(facts, features)
+        every = {(kind.name, kind.page): kind for kind in kinds(facts, features)}
+        session.fresh = bool(state["fresh"])
+        session.alive = _named(every, state["alive"])
+        # The one gone by last may have been ruled out by what the host learnt since.
+        ever = {(kind.name, kind.page): kind for kind in every_kind()} | every
+        session.last = next(iter(_named(ever, state["last"])), None)
+        session.lent = _named(every, state["lent"])
+        session.entries = _whole(state["entries"])
+        session.actual = _optional(state["actual"], MOST)
+        session.reads = {
+            _whole(value): _whole(size) for value, size in state["reads"][-MAX_READS:]
+        }
+        session.taken = {_whole(value) for value in state["taken"]}
+        session.tracked = bool(state["tracked"])
+        session.evidence = [
+            Evidence(str(event), str(shows))
+            for event, shows in state["evidence"][:MAX_EVIDENCE]
+        ]
         return session
 
 
-def _may_reach(kind: DriverKind, target: int, before: int, after: int) -> bool:
-    """Return whether a kind that reads ``target`` may grow to ``after`` entries.
+def _names(some: Iterable[DriverKind]) -> list[list[object]]:
+    return [[kind.name, kind.page] for kind in some]
 
-    Balloon compaction (Linux 3.8 and later) puts one page in before it takes another
-    out, so a driver at its target may be one page above it.
+
+def _named(
+    every: dict[tuple[str, int], DriverKind], names: Iterable[Sequence[Any]]
+) -> tuple[DriverKind, ...]:
+    """Return the kinds of these names, without those that the host now rules out."""
+    return tuple(every[name, page] for name, page in names if (name, page) in every)
+
+
+def _whole(value: object) -> int:
+    if is_whole(value, 0, MOST):
+        return value
+    raise ValueError(f"{value!r} in a saved evidence session is out of range")
+
+
+def _optional(value: object, most: int) -> int | None:
+    if value is None or is_whole(value, 0, most):
+        return value
+    raise ValueError(f"{value!r} in a saved evidence session is out of range")
+
+
+def _reaches(kind: DriverKind, target: int, before: int, after: int) -> bool:
+    """Return whether a kind that reads ``target`` may grow to ``after`` entries."""
+    return kind.units(after) <= kind.stops_at(target) or (
+        not kind.deflates and kind.reads(target) < kind.units(before)
+    )
+
+
+def _seen(reads: Sequence[int]) -> Iterator[int]:
+    """Yield the targets that a driver may have seen.
+
+    A target that changes while it is read byte by byte is seen as a mixture: the first
+    bytes of the old one, the last of the new.
     """
-    if not kind.deflates and kind.reads(target) < kind.units(before):
-        return True
-    most = kind.stops_at(target)
-    one_page = after - before == kind.page
-    return kind.units(after) <= most + (kind.page if one_page else 0)
+    yield from reads
+    for old, new in pairwise(reads):
+        for mask in (0xFF, 0xFFFF, 0xFFFFFF):
+            yield old & mask | new & ~mask
 
 
 def _shows(before: Sequence[DriverKind], after: Sequence[DriverKind]) -> str:
     """Say in a sentence what it means that some kinds are ruled out."""
     if not after:
-        return "no driver that is known would do this"
-    gone = {kind.name for kind in before} - {kind.name for kind in after}
+        return "No driver that is known would do this."
     left = list(dict.fromkeys(kind.name for kind in after))
-    if len(left) == 1:
-        pages = {kind.page for kind in after}
-        size = f" with pages of {pages.pop() * 4} KiB" if len(pages) == 1 else ""
-        return f"only {left[0]}{size} would do this"
+    gone = sorted({kind.name for kind in before}.difference(left))
+    if len(left) == 1 and (gone or len(after) == 1):
+        size = f" with pages of {_sizes(after)} KiB" if len(after) == 1 else ""
+        return f"Only {left[0]}{size} would do this."
     if gone:
-        return f"{_some(sorted(gone))} would not do this"
-    return f"the guest's pages are of {_sizes(after)} KiB"
+        return f"Rules out {_some(gone)}."
+    return f"The guest's pages are of {_sizes(after)} KiB."
 
 
 def _some(names: Sequence[str]) -> str:
     most = 3
-    more = f" and {len(names) - most} more" if len(names) > most else ""
+    more = f"; and {len(names) - most} more" if len(names) > most else ""
     return "; ".join(names[:most]) + more
 
 
 def _sizes(alive: Sequence[DriverKind]) -> str:
-    return ", ".join(str(size * 4) for size in sorted({kind.page for kind in alive}))
+    return " or ".join(str(size * 4) for size in sorted({kind.page for kind in alive}))

@@ -1,0 +1,60 @@
+"""All cases under each policy, in as many processes as there are processors.
+
+The rows are the same, in the same order, for any number of workers: a run depends on
+nothing but its case and its policy.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Final
+
+from balloon_plugin.compare.cases import Case
+from balloon_plugin.compare.circumstances import find as find_circumstance
+from balloon_plugin.compare.runner import Row, run
+from balloon_plugin.guests.profiles import find as find_guest
+
+__all__ = ["Task", "rows"]
+
+CHUNK: Final = 16
+"""Runs that a worker is given at a time: a third of a second, so that progress shows
+and that nobody waits long for the last one."""
+
+Task = tuple[Case, str]
+"""A case, and the policy that it is put under."""
+
+
+def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
+    """Yield the row of each task, in order.
+
+    :param workers: processes; ``None`` for as many as there are processors.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        yield from map(_row, tasks)
+        return
+    chunks = [tasks[at : at + CHUNK] for at in range(0, len(tasks), CHUNK)]
+    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+        futures = [pool.submit(_chunk, chunk) for chunk in chunks]
+        try:
+            for future in futures:
+                yield from future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _chunk(tasks: Sequence[Task]) -> list[Row]:
+    return [_row(task) for task in tasks]
+
+
+def _row(task: Task) -> Row:
+    case, policy = task
+    return run(find_guest(case.guest), policy, find_circumstance(case.circumstance))

@@ -1,0 +1,90 @@
+"""What the package costs before it does anything: its import, and an idle device.
+
+Each figure comes from processes of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from contest import Samples
+
+DEVICES = 100
+
+
+def processor_seconds(program):
+    """Return what a run of ``program`` takes of the processor, start to end."""
+    arguments = [sys.executable, "-c", program]
+    process = os.posix_spawn(sys.executable, arguments, os.environ)
+    _, status, usage = os.wait4(process, 0)
+    assert status == 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_import(book):
+    """Compare with the two packages that we depend on, in turns."""
+    programs = "pass", "import cstruct, pluggy", "import balloon_plugin"
+    turns = [[processor_seconds(program) for program in programs] for _ in range(15)]
+    nothing, needed, ours = map(Samples, zip(*turns, strict=True))
+
+    title, head = "Import", ("what", "least, ms", "usual, ms")
+    for what, samples in ("cstruct and pluggy", needed), ("balloon_plugin", ours):
+        least, usual = samples.best - nothing.best, samples.usual - nothing.usual
+        book.row(title, head, what, f"{least * 1e3:.0f}", f"{usual * 1e3:.0f}")
+    book.time("import", (ours.best - nothing.best) * 1e3, 120, "ms")
+
+
+def test_what_the_import_is_made_of(book):
+    """Show the modules whose own code takes longest to import."""
+    arguments = [sys.executable, "-X", "importtime", "-c", "import balloon_plugin"]
+    told = subprocess.run(  # noqa: S603 - our own interpreter
+        arguments, check=True, capture_output=True, text=True
+    )
+    lines = [line.split("|") for line in told.stderr.splitlines()[1:]]
+    own = sorted((int(line[0].split()[-1]), line[2].strip()) for line in lines)
+    total = sum(microseconds for microseconds, _ in own)
+    for microseconds, module in reversed(own[-8:]):
+        share = f"{microseconds / total:.0%}"
+        book.row("Import, by module", ("module", "of the whole"), module, share)
+
+
+IDLE = """
+    import os, pathlib, sys, tempfile
+    from balloon_plugin import make_device
+    from balloon_plugin.hosts.vhost_user.daemon import Daemon
+
+    def kib():
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+    policy, count = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory() as folder, Daemon() as daemon:
+        def add(name):
+            daemon.add(f"{folder}/{name}", lambda: make_device(policy))
+        for number in range(10):
+            add(f"warm{number}")
+        before = kib()
+        for number in range(count):
+            add(number)
+        daemon.step()
+        print((kib() - before) / count)
+"""
+
+
+@pytest.mark.parametrize("policy", ["none", "probe", "feature-bit", "evidence"])
+def test_an_idle_device(policy, book):
+    """Add devices to a daemon, and see how the process grows."""
+    program = textwrap.dedent(IDLE)
+    told = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", program, policy, str(DEVICES)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+
+    what = f"memory of an idle device in the daemon, {policy}"
+    book.size(what, float(told.stdout), 1024, "KiB")

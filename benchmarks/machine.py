@@ -1,0 +1,160 @@
+"""A machine to measure on: RAM in a shared memfd, real rings, the daemon's own host.
+
+The guest writes to RAM through a mapping of its own, as it would in another process.
+So its page tables, not the device's, hold the pages that a discard has to find.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+from balloon_plugin import make_device
+from balloon_plugin.events import ByteOrder, Judgement
+from balloon_plugin.hosts.vhost_user.effects import Notifier, Ring
+from balloon_plugin.hosts.vhost_user.host import SlotHost
+from balloon_plugin.hosts.vhost_user.payloads import Region
+
+PAGE = 4096
+QUEUE_SIZE = 128
+BATCH = 256
+"""Page numbers in one buffer, as many as Linux sends."""
+
+_DESC, _AVAIL, _USED = 0x1000, 0x1800, 0x2000
+_BETWEEN_QUEUES = 0x2000
+_BUFFERS = 0x10000
+FIRST_PAGE = 256
+"""Below it are rings and buffers, above it the pages that go into the balloon."""
+
+VERSION_1, INDIRECT = 1 << 32, 1 << 28
+
+
+class Driver:
+    """The guest's side: rings and pages in a mapping of RAM, written as raw bytes.
+
+    :param ram: the mapping.
+    :param base: guest-physical address of its first byte.
+    """
+
+    def __init__(self, ram, base=0):
+        self.base = base
+        self._ram = ram
+        self._offered = [0, 0]
+
+    def ring(self, queue):
+        """Return the addresses of a queue's descriptors, available and used ring."""
+        at = self.base + queue * _BETWEEN_QUEUES
+        return at + _DESC, at + _AVAIL, at + _USED
+
+    def offer(self, batches, queue=0):
+        """Make a buffer of each batch of page numbers available, all in one update."""
+        desc, avail, _ = (at - self.base for at in self.ring(queue))
+        for head, pfns in enumerate(batches):
+            at = _BUFFERS + head * 4 * BATCH
+            size = 4 * len(pfns)
+            self._ram[at : at + size] = struct.pack(f"<{len(pfns)}I", *pfns)
+            struct.pack_into(
+                "<QIHH", self._ram, desc + 16 * head, self.base + at, size, 0, 0
+            )
+            place = (self._offered[queue] + head) % QUEUE_SIZE
+            struct.pack_into("<H", self._ram, avail + 4 + 2 * place, head)
+        self._offered[queue] = (self._offered[queue] + len(batches)) & 0xFFFF
+        struct.pack_into("<H", self._ram, avail + 2, self._offered[queue])
+
+    def answered(self, queue=0):
+        """Return whether all buffers of a queue came back."""
+        used = self.ring(queue)[2] - self.base
+        (index,) = struct.unpack_from("<H", self._ram, used + 2)
+        return index == self._offered[queue]
+
+    def populate(self, pfns):
+        """Write to pages, so that they exist."""
+        first = self.base // PAGE
+        for pfn in pfns:
+            self._ram[(pfn - first) * PAGE] = 1
+
+
+class Machine:
+    """A device on the daemon's host, with a front end that is only RAM and two queues.
+
+    :param policy: its name with its options.
+    :param pages: pages for the balloon, from :data:`FIRST_PAGE` on.
+    """
+
+    def __init__(self, policy, pages):
+        size = (FIRST_PAGE + pages) * PAGE
+        self.fd = os.memfd_create("ram")
+        os.ftruncate(self.fd, size)
+        self.ram = mmap.mmap(self.fd, size)
+        self.driver = Driver(self.ram)
+        self.host = SlotHost("bench", ByteOrder.LITTLE, None)
+        self.host.mapped.replace([Region(0, size, 0, 0)], [os.dup(self.fd)])
+        for queue in (0, 1):
+            parts = self.driver.ring(queue)
+            ring = Ring(QUEUE_SIZE, *parts, ByteOrder.LITTLE, indirect=True)
+            self.host.vrings[queue].start(ring, self.host.mapped)
+            call = os.eventfd(0, os.EFD_NONBLOCK)
+            self.host.vrings[queue].set_fd(Notifier.CALL, call)
+        self.device = make_device(policy)
+        self.device.realize(self.host)
+
+    def inflate(self, batches):
+        """Put pages into the balloon, in one kick."""
+        self.driver.offer(batches)
+        self.device.queue_notify(0)
+
+    def deflate(self, batches):
+        """Take pages out of it again, in one kick."""
+        self.driver.offer(batches, 1)
+        self.device.queue_notify(1)
+
+    def target(self):
+        """Return the target that the driver reads."""
+        return int.from_bytes(self.device.get_config(0, 4), "little")
+
+    def write_actual(self, actual):
+        """Let the driver say how many pages there are in its balloon."""
+        self.device.set_config(4, actual.to_bytes(4, "little"))
+
+    def close(self):
+        """Give everything back."""
+        self.device.unrealize()
+        self.host.disconnect()
+        self.ram.close()
+        os.close(self.fd)
+
+
+POLICIES = "none", "evidence, probed", "evidence, proved"
+"""What the driver was believed by: nothing, what it did, or the features it took."""
+
+
+def believed(policy, pages):
+    """Return a machine whose driver is believed, and asked for all that there is.
+
+    :param policy: one of :data:`POLICIES`.
+    """
+    name, _, how = policy.partition(", ")
+    machine = Machine(name, pages)
+    machine.device.set_features(INDIRECT if how == "probed" else VERSION_1)
+    machine.device.driver_ready()
+    if how == "probed":
+        _follow_probe(machine)
+    machine.device.set_target(pages - 1)
+    assert machine.device.query().verdict.judgement is Judgement.GOOD
+    return machine
+
+
+def _follow_probe(machine):
+    """Let a right driver with 4 KiB pages do what it is asked, and then be empty."""
+    inside = 0
+    for _ in range(8):
+        target = min(machine.target(), BATCH)
+        low, high = sorted((inside, target))
+        batch = range(FIRST_PAGE + low, FIRST_PAGE + high)
+        if target > inside:
+            machine.inflate([batch])
+        elif target < inside:
+            machine.deflate([batch])
+        inside = target
+        machine.write_actual(inside)
