@@ -2,7 +2,7 @@
 
 It needs no test framework; call it from whichever you use. What a policy concludes is
 its own affair, and is seen by running it against guests with
-:func:`balloon_plugin.compare.run`.
+``balloon_plugin.compare.run``.
 """
 
 from __future__ import annotations
