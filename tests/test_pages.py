@@ -472,3 +472,12 @@ def test_a_batch_from_numbers_to_ripe_runs(batches, pieces):
         assert count > 0
         assert first % pieces == count % pieces == 0
     assert all(sum(below) <= above[0] for below, above in itertools.pairwise(ripe))
+
+
+def test_a_page_that_is_not_in_the_balloon_cannot_be_given_back():
+    ledger = Ledger([MemoryRange(0, 1 << 20)], 4096)
+    ledger.inflate([(4, 1)])
+
+    ledger.mark_reclaimed([(5, 1)])
+
+    assert (ledger.pages, ledger.reclaimed) == (1, 0)
