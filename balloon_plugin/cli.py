@@ -31,7 +31,7 @@ from balloon_plugin.compare.cases import cases
 from balloon_plugin.compare.circumstances import find as circumstance
 from balloon_plugin.compare.circumstances import listing
 from balloon_plugin.compare.tally import HEADS, tally
-from balloon_plugin.errors import BalloonError
+from balloon_plugin.errors import BalloonError, HostError
 from balloon_plugin.events import ByteOrder, Event
 from balloon_plugin.guests.profiles import GUESTS, find
 from balloon_plugin.hookspecs import hookimpl
@@ -248,19 +248,23 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    """Print what happens in one run; a run has one of each."""
-    (guest,) = arguments.guest or ("",)
-    (policy,) = arguments.policy or (DEFAULT_POLICY,)
-    (special,) = arguments.circumstance or ("usual",)
+    """Print what happens in one run."""
     row = run(
-        find(guest),
-        policy,
-        circumstance(special),
+        find(_only("guest", arguments.guest)),
+        _only("policy", arguments.policy or [DEFAULT_POLICY]),
+        circumstance(_only("circumstance", arguments.circumstance or ["usual"])),
         tell=lambda now, steps, what: show.line(f"{now:8.3f} s {steps:6}  {what}"),
     )
     show.line("")
     show.table(report.ROW_HEADS, [report.cells(row)], [report.style(row)])
     return 0
+
+
+def _only(option: str, given: Sequence[str] | None) -> str:
+    if given is None or len(given) != 1:
+        message = f"--trace shows one run: give --{option} once"
+        raise HostError(message)
+    return given[0]
 
 
 def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:

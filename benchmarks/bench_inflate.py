@@ -49,7 +49,7 @@ def test_empty_call(benchmark, book):
 
 
 @pytest.mark.parametrize("policy", machines.POLICIES)
-def test_own_share(benchmark, believed, policy, book):
+def test_own_share(benchmark, believed, policy, book, yardstick):
     """Measure a kick with one contiguous buffer on a host that discards nothing."""
     benchmark.group = "1 contiguous buffer of 256 pages, without discards"
     batches = patterns.contiguous(1)
@@ -57,6 +57,7 @@ def test_own_share(benchmark, believed, policy, book):
     machine.host.mapped.discard = lambda runs: sum(count for _, count in runs)
 
     def setup():
+        yardstick.look()
         machine.write_actual(0)
         machine.target()
         machine.driver.offer(batches)
@@ -76,7 +77,7 @@ def test_own_share(benchmark, believed, policy, book):
     )
 
     what = f"own share of a contiguous inflate of 256 pages ({policy})"
-    book.time(what, min(benchmark.stats.stats.data) * 1e6, 60, "us")
+    book.time(what, min(benchmark.stats.stats.data), (60, "us"), yardstick)
 
 
 @pytest.mark.parametrize("pattern", ONE_BUFFER)

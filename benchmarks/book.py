@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yardstick import REFERENCE, hook_call
+from yardstick import REFERENCE
 
 AIMS = "aim", "at most", "found", "hook call", "scaled", "met"
 INFLATION = (
@@ -15,8 +15,9 @@ INFLATION = (
     "own share, us",
 )
 INTRO = f"""\
-`hook call` is the yardstick, in nanoseconds, at the moment of a measurement. Where the
-aims were set it was {REFERENCE * 1e9:,.0f}; `scaled` is what was found, at that speed.\
+Times are the least of many rounds, in processor time. `hook call` is the least that a
+hook call took between those rounds, in nanoseconds. Where the aims were set it took
+{REFERENCE * 1e9:,.0f}; `scaled` is what was found, at that speed.\
 """
 
 
@@ -39,12 +40,16 @@ class Book:
         own = f"{contest.own.usual * 1e6:,.0f}"
         self.row(title, INFLATION, policy, pattern, *each, ratio, own)
 
-    def time(self, what, found, most, unit):
-        """Note an aim for a time that was measured just now."""
-        now = hook_call()
-        scaled = found * REFERENCE / now
+    def time(self, what, seconds, most, yardstick):
+        """Note an aim for a time, and what was found.
+
+        :param most: the aim as a number and its unit.
+        """
+        most, unit = most
+        found = seconds * {"ms": 1e3, "us": 1e6}[unit]
+        scaled = found * REFERENCE / yardstick.best
         met = "yes" if found <= most else "scaled" if scaled <= most else "**no**"
-        speed, scaled = f"{now * 1e9:,.0f}", f"{scaled:.3g}"
+        speed, scaled = f"{yardstick.best * 1e9:,.0f}", f"{scaled:.3g}"
         self._aims.append((what, f"{most} {unit}", f"{found:.3g}", speed, scaled, met))
 
     def size(self, what, found, most, unit):

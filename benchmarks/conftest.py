@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from book import Book
+from yardstick import Yardstick
 
 PAGE = Path(".benchmarks/summary.md")
 _book = pytest.StashKey()
@@ -19,6 +20,12 @@ def pytest_configure(config):
 def book(pytestconfig):
     """Give the book of this run."""
     return pytestconfig.stash[_book]
+
+
+@pytest.fixture
+def yardstick():
+    """Give a new yardstick."""
+    return Yardstick()
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,7 +1,7 @@
 """How fast Python is at the moment: the time of a hook call with one plugin.
 
-Aims are in seconds, and a shared machine may have twice as many of them one minute and
-half as many the next. So each aim is judged beside a hook call of the same moment.
+Aims are in seconds, and a shared machine has fewer of them to give one minute than the
+next. So between the rounds of what has an aim, hook calls are measured as well.
 """
 
 from __future__ import annotations
@@ -37,7 +37,17 @@ def make_calls():
     return calls
 
 
-def hook_call():
-    """Return how many seconds a hook call takes now."""
-    calls = make_calls()
-    return min(timed(calls) for _ in range(50)) / CALLS
+class Yardstick:
+    """Hook calls, measured now and then.
+
+    :ivar best: the least that one took, in seconds.
+    """
+
+    def __init__(self):
+        self._calls = make_calls()
+        self.best = float("inf")
+
+    def look(self):
+        """Measure once more."""
+        for _ in range(3):
+            self.best = min(self.best, timed(self._calls) / CALLS)

@@ -192,6 +192,7 @@ class Case:
     bytewise: bool = False  # every read of a byte is a read of the whole space
     late_features: bool = False
     seed: int = 0
+    free: range | None = None  # the free frames themselves, in order
 
     def __str__(self):
         first = ".".join(map(str, self.first))
@@ -274,17 +275,12 @@ class Case:
         """
         if "page" in self.knows or self.features & (INDIRECT | VERSION_1):
             return False
-        first = list(itertools.islice(self.frames(), 33))
-        if len(self.first) and self.first[0]:
-            first = first[:33]
-        numbers = self.encode(first)
-        # 2.6.29 and .30 accept neither, too, and divide by the size instead of this.
-        wrong = len(set(numbers)) == len(numbers) and self.allocation not in (
-            "up",
-            "down",
-        )
-        readings = [1, 4, 16, *((16, 256) if wrong else ())]
-        return sum(self._could_mean(numbers, size) for size in readings) > 1
+        numbers = self.encode(itertools.islice(self.frames(), 33))
+        # 2.6.29 and .30 accept neither, too; their numbers are divided by the page's
+        # size, so that each is there often unless pages lie far from each other.
+        apart = self.allocation in ("scattered", "alternate")
+        wrong = (16, 256) if apart and len(set(numbers)) == len(numbers) else ()
+        return sum(self._could_mean(numbers, size) for size in (1, 4, 16, *wrong)) > 1
 
     def _could_mean(self, numbers, size):
         return all(
@@ -298,6 +294,8 @@ class Case:
     def frames(self):
         """Yield the guest's free frames in the order of allocation."""
         size = self.page
+        if self.free is not None:
+            return iter(self.free)
         ranges = [
             range(part.start // 4096 // size, (part.start + part.size) // 4096 // size)
             for part in self.ram
@@ -313,7 +311,7 @@ class Case:
         return self._scattered(ranges)
 
     def _scattered(self, ranges):
-        dice, seen = random.Random(self.seed), set()
+        dice, seen = random.Random(self.seed), set()  # noqa: S311 - simulated dice
         while True:
             part = dice.choices(ranges, [len(part) for part in ranges])[0]
             frame = dice.choice(part)
@@ -378,12 +376,13 @@ class World:
 
     def emit(self, event):
         if self.copies:
-            self._copy()
+            self.copy()
         self.policy.policy_observe(event)
         self.trace.append(event)
         self._settle()
 
-    def _copy(self):
+    def copy(self):
+        """Save the policy, load it into a new one, and go on with that."""
         saved = json.loads(json.dumps(self.policy.policy_save()))
         before = self.policy.policy_gate(self.requested), self.policy.policy_verdict()
         self.policy = self.make_policy()
@@ -446,8 +445,11 @@ class World:
 
     @property
     def units(self):
-        per_frame = {"4K": self.case.page, "guest": 1, "16K": 1}[self.case.driver.unit]
-        return len(self.frames) * per_frame
+        return len(self.frames) * self.units_per_frame
+
+    @property
+    def units_per_frame(self):
+        return self.case.page if self.case.driver.unit == "4K" else 1
 
     @property
     def pages(self):
@@ -455,8 +457,7 @@ class World:
 
     def allocate(self, wanted):
         """Return frames for ``wanted`` units, or as many as there are."""
-        per_frame = 1 if self.case.driver.unit != "4K" else self.case.page
-        count = -(-min(wanted, 256) // per_frame)
+        count = -(-min(wanted, 256) // self.units_per_frame)
         if self._first:
             count = min(count, self._first.pop(0))
         if self.limit is not None:
@@ -507,10 +508,10 @@ class World:
         self.reclaimed -= self._pages(frames)
         self._back += frames
 
-    def write_actual(self):
+    def write_actual(self, size=None):
         driver = self.case.driver
         if driver.writes_actual:
-            value = self.units & 0xFFFFFFFF
+            value = (self.units if size is None else size) & 0xFFFFFFFF
             raw = driver.raw_actual and self.case.raw
             self.emit(ActualWritten(swap(value) if raw else value))
 
@@ -563,44 +564,47 @@ def _work(world):
         frames = world.allocate(diff)
         if not frames or len(frames) * world.units_per_frame < min(diff, 256):
             yield "sleep"
+        else:
+            yield "step"
         if frames:
             world.inflate(frames)
     else:
         take_back(world, -diff)
+    # Another thread may change the size between its reading and the writing of it.
+    size = world.units
     yield "step"
-    world.write_actual()
+    world.write_actual(size)
     yield "step"
     return True
 
 
 def take_back(world, units):
-    per_frame = world.units_per_frame
-    count = min(-(-min(units, 256) // per_frame), len(world.frames))
+    """Give pages back, of the worker's accord or for the OOM notifier."""
+    count = min(-(-min(units, 256) // world.units_per_frame), len(world.frames))
     frames = [world.frames.pop() for _ in range(count)]
     if frames:
         world.deflate(frames)
 
 
-World.units_per_frame = property(
-    lambda self: self.case.page if self.case.driver.unit == "4K" else 1
-)
-
-
 def compact(world):
     """Migrate one page of the balloon (3.8 and later); ``actual`` is not written."""
     if world.case.driver.compacts and world.frames:
-        [frame] = world.allocate(1) or [None]
-        if frame is not None:
+        for frame in world.allocate(1):
             world.inflate([frame])
             world.deflate([world.frames.pop(0)])
 
 
-def stats(world):
-    """A poll of statistics: a kthread reads its target again and writes ``actual``."""
+def out_of_memory(world):
+    """Run the OOM notifier (DEFLATE_ON_OOM): it gives back at most a batch."""
+    take_back(world, 256)
+    world.write_actual()
+
+
+def poll_stats(world):
+    """Poll statistics: a kthread reads its target again and writes ``actual``."""
     if world.case.driver.thread:
-        diff = world.look()
+        world.irq |= bool(world.look())
         world.write_actual()
-        world.irq |= bool(diff)
 
 
 def settle(world, life, seconds=12):

@@ -55,7 +55,7 @@ TARGETS = (16, 48, 4, 32, 0)
 STARVED = 16
 """MiB free, below which a guest has been robbed: no target leaves it less than 90."""
 
-TORN = ((0x0FA0, 0x1001), (0x00FF, 0x1100), (0x1001, 0x0FA0), (0x20FF, 0x0100))
+TORN = ((0x0FA0, 0x1001), (0x00FF, 0x1100), (0x1100, 0x00FF), (0x1001, 0x0FA0))
 """Targets in pages, each read while it becomes the other.
 
 A legacy driver reads byte by byte, and finds a value that was never shown.
@@ -115,8 +115,8 @@ class Life:
 
     ``order`` and ``page`` are what the host is told of it. ``earlier`` is a driver that
     has the balloon until the guest reboots. Without ``indirect`` the driver cannot
-    accept INDIRECT_DESC, which those before Linux 2.6.31 did not know. ``torn`` targets
-    change while the driver reads them.
+    accept INDIRECT_DESC, which those before Linux 2.6.31 did not know. Some targets
+    change when ``torn`` bytes of them were read.
     """
 
     guest: str
@@ -127,11 +127,11 @@ class Life:
     page: int | None = None
     earlier: str = ""
     indirect: bool = True
-    torn: bool = False
+    torn: int = 0
 
     def __str__(self):
         told = "told" if self.order or self.page else ""
-        torn = "torn" if self.torn else ""
+        torn = f"torn{self.torn}" if self.torn else ""
         words = (self.guest, self.earlier, self.driver, self.policy, told, torn)
         return " ".join([*filter(None, words), self.transport.value])
 
@@ -187,7 +187,7 @@ class Record:
     @property
     def usable(self):
         """Every target was accepted, reached and really reclaimed."""
-        return all(
+        return bool(self.changes) and all(
             change.answer is Answer.ACCEPTED
             and change.reached
             # The last pages of a policy's test were taken while nothing was reclaimed.
@@ -197,7 +197,7 @@ class Record:
 
     @property
     def refused(self):
-        return all(change.answer is Answer.REFUSED for change in self.changes)
+        return {change.answer for change in self.changes} == {Answer.REFUSED}
 
     @property
     def reclaimed(self):
@@ -213,7 +213,7 @@ class Record:
         lines = [str(self.life), f"verdict: {self.verdict}"]
         lines += [str(change) for change in self.changes]
         lines += [f"failure: {self.failure}", f"parked: {self.parked}"]
-        return "\n".join([*lines, "", *self.trace[-4000:]])
+        return "\n".join([*lines, "", *self.trace[-300:]])
 
 
 def options_for(life, tools):
@@ -320,7 +320,7 @@ class _Living:
         """Change targets while they are being read."""
         tearer = _Tearer(self._stage)
         for first, then in TORN:
-            tearer.then = then
+            tearer.wait(self._record.life.torn, then)
             self._talk.device(lambda device, first=first: device.set_target(first))
             self._held_since = math.inf
             self._wait(lambda then=then: self._stays(then), REACH)
@@ -418,19 +418,25 @@ class _Tracer:
 
 
 class _Tearer:
-    """An observer that changes the target as soon as a byte of it was read.
+    """An observer that changes the target as soon as some bytes of it were read.
 
     QEMU asks for the configuration space with each byte that a legacy driver reads.
     """
 
     def __init__(self, stage):
         self._stage = stage
-        self.then = None
+        self._left = 0
+        self._then = 0
         stage.with_device(lambda device: device.plugins.register(self))
+
+    def wait(self, reads, then):
+        self._left, self._then = reads, then
 
     @hookimpl
     def balloon_event(self, event):
-        if isinstance(event, TargetRead) and self.then is not None:
-            then, self.then = self.then, None
-            change = partial(self._stage._device.set_target, then)
+        if not (isinstance(event, TargetRead) and self._left):
+            return
+        self._left -= 1
+        if not self._left:
+            change = partial(self._stage._device.set_target, self._then)
             self._stage._daemon._loop.soon(change)

@@ -176,7 +176,6 @@ def tell(require_real):
     return tell_one
 
 
-@pytest.mark.qemu
 @pytest.mark.real
 def test_a_balloon_that_is_made_to_work(tell):
     result, texts = tell(Life("arm64be-4k", "virtio_balloon_pre34"))
@@ -191,7 +190,6 @@ def test_a_balloon_that_is_made_to_work(tell):
     assert texts[0].startswith("boots arm64be-4k.Image.gz in QEMU 1")
 
 
-@pytest.mark.qemu
 @pytest.mark.real
 def test_a_driver_that_is_held(tell):
     result, texts = tell(Life("arm64be-64k", "virtio_balloon_pre34"))
@@ -204,7 +202,6 @@ def test_a_driver_that_is_held(tell):
     assert result.clean
 
 
-@pytest.mark.qemu
 @pytest.mark.real
 def test_a_kernel_that_oopses(tell):
     result, texts = tell(Life("arm64be-64k", "virtio_balloon_pre34", "probe"))
@@ -214,7 +211,6 @@ def test_a_kernel_that_oopses(tell):
     assert texts[-1] == result.reason
 
 
-@pytest.mark.qemu
 @pytest.mark.real
 def test_a_balloon_that_does_not_stop(tell):
     result, _ = tell(Life("arm64be-4k", "virtio_balloon_pre34", "none"))

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,8 @@ import vhost_user_traces as traces
 from vhost_user_front_end import FrontEnd
 
 from balloon_plugin import __version__, cli
+from balloon_plugin.boot.qemu import QemuOptions, Transport
+from balloon_plugin.events import ByteOrder
 
 GUEST = "linux-3.4-be-64k"
 PAGE = 4096
@@ -287,6 +290,58 @@ def test_without_busybox_one_is_told_what_to_install(refused, bare):
 @pytest.mark.usefixtures("a_machine")
 def test_a_balloon_that_does_not_fit_is_refused(refused, words, sentence):
     assert refused("boot", "uml", *words).startswith(sentence)
+
+
+QEMU = ("boot", "qemu", "--kernel", "Image", "--initrd", "initrd")
+
+
+@pytest.fixture
+def images(folder):
+    for name in ("Image", "initrd"):
+        (folder / name).touch()
+
+
+@pytest.mark.usefixtures("folder")
+def test_qemu_needs_something_to_boot(refused):
+    assert refused(*QEMU) == "Image cannot be read: No such file or directory"
+
+
+@pytest.mark.usefixtures("images", "bare")
+def test_without_qemu_one_is_told_what_to_install(refused):
+    assert refused(*QEMU).startswith(
+        "qemu-system-aarch64 is not on this machine: install QEMU 10.1 or later"
+    )
+
+
+@pytest.mark.usefixtures("images")
+def test_qemu_gets_all_that_was_chosen(run, monkeypatch):
+    chosen = []
+    monkeypatch.setattr(cli, "find_qemu", chosen.append)
+    monkeypatch.setattr(
+        cli, "boot", lambda *_: SimpleNamespace(ending=SimpleNamespace(exit_code=1))
+    )
+
+    code, _, _ = run(
+        *(*QEMU, "--qemu", "q", "--arch", "x86_64", "--machine", "m", "--cpu", "c"),
+        *("--append", "a=1 b", "--transport", "modern", "--driver", "d:e=1"),
+        *("--byte-order", "big", "--page-size", "64K"),
+    )
+    assert code == 1
+    assert chosen == [
+        QemuOptions(
+            kernel=Path("Image"),
+            initrd=Path("initrd"),
+            arch="x86_64",
+            command="q",
+            machine="m",
+            cpu="c",
+            append="a=1 b",
+            transport=Transport.MODERN,
+            driver="d:e=1",
+            byte_order=ByteOrder.BIG,
+            page_size=65536,
+        )
+    ]
 
 
 # --- serve, refused -----------------------------------------------------------------

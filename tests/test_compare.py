@@ -1,4 +1,4 @@
-"""The comparison: the seed's argument in figures, and the evidence policy over the zoo."""
+"""The comparison: the seed's argument in figures, and ``evidence`` over the zoo."""
 
 from __future__ import annotations
 

@@ -77,30 +77,6 @@ def test_a_slot_can_be_removed(daemon, path):
     daemon.add(path, Device)
 
 
-def test_a_socket_that_another_put_there_is_left_alone(path):
-    with Daemon() as daemon, socket.socket(socket.AF_UNIX) as other:
-        daemon.add(path, Device)
-        path.unlink()
-        other.bind(str(path))
-
-    assert path.exists()
-
-
-def test_a_socket_that_is_gone_already_is_no_harm(path):
-    with Daemon() as daemon:
-        daemon.add(path, Device)
-        path.unlink()
-
-
-def test_a_stale_socket_is_replaced(daemon, path):
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-
-    daemon.add(path, Device)
-
-    FrontEnd(path, daemon).close()
-
-
 def test_a_socket_that_is_alive_is_not_taken_over(daemon, path):
     daemon.add(path, Device)
 
@@ -108,31 +84,6 @@ def test_a_socket_that_is_alive_is_not_taken_over(daemon, path):
         daemon.add(path, Device)
 
     FrontEnd(path, daemon).close()
-
-
-def test_a_socket_with_a_full_queue_is_alive(daemon, path):
-    with socket.socket(socket.AF_UNIX) as busy:
-        busy.bind(str(path))
-        busy.listen(0)
-        waiting = []
-        for _ in range(3):
-            waiting.append(socket.socket(socket.AF_UNIX))
-            waiting[-1].settimeout(0)
-            waiting[-1].connect_ex(str(path))
-
-        with pytest.raises(HostError, match="somebody listens"):
-            daemon.add(path, Device)
-        for each in waiting:
-            each.close()
-
-
-def test_a_file_is_not_replaced(daemon, path):
-    path.write_text("precious")
-
-    with pytest.raises(HostError, match="exists and is no socket: remove it or choose"):
-        daemon.add(path, Device)
-
-    assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -230,7 +230,7 @@ class _Story:
         """Let the guest use what it has, and see that nothing is lost."""
         report = self._talk.ask("device")
         lost = KEPT * MEBIBYTE // PAGE_SIZE - report.kept
-        again = min(AGAIN, report.free // MEBIBYTE // 2)
+        again = max(1, min(AGAIN, report.free // MEBIBYTE // 2))
         for command in self._machine.use_memory(again):
             lost += self._talk.ask(command).lost
         self._note(intact=not lost, parked=max(0, self._total - report.total))

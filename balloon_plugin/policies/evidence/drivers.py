@@ -7,7 +7,6 @@ come from other people's notes, not from reading the driver.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,7 +14,7 @@ from balloon_plugin.events import ByteOrder, Defect, GuestFacts
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 from balloon_plugin.policies.evidence.numbers import Encoding, swap32
 
-__all__ = ["DriverKind", "every_kind", "kinds"]
+__all__ = ["DriverKind", "kinds"]
 
 PAGES: Final = (1, 2, 4, 8, 16, 32, 64, 256)
 """Guest page sizes that Linux has had, in 4 KiB pages: 4K to 256K, and Hexagon's 1M."""
@@ -251,13 +250,7 @@ def kinds(facts: GuestFacts, features: int | None) -> tuple[DriverKind, ...]:
     :param facts: what the host knows.
     :param features: the accepted bits, ``None`` if not known yet.
     """
-    every = every_kind(_pages(facts))
-    possible = (kind for kind in every if _possible(kind, facts, features))
-    return tuple(sorted(possible, key=_rank))
-
-
-def every_kind(pages: Iterable[int] = PAGES) -> list[DriverKind]:
-    """Return all kinds with these sizes of pages, whether they can be or not."""
+    pages = _pages(facts)
     every = [replace(kind, page=page) for kind in ANY_PAGE for page in pages]
     every += FOUR_K
     every += [
@@ -268,7 +261,8 @@ def every_kind(pages: Iterable[int] = PAGES) -> list[DriverKind]:
         if page > 1
     ]
     every += FIXED_PAGE
-    return every
+    possible = (kind for kind in every if _possible(kind, facts, features))
+    return tuple(sorted(possible, key=_rank))
 
 
 def _rank(kind: DriverKind) -> tuple[bool, bool, bool]:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from balloon_plugin.events import Evidence, GuestFacts
-from balloon_plugin.policies.evidence.drivers import DriverKind, every_kind, kinds
+from balloon_plugin.policies.evidence.drivers import DriverKind, kinds
 from balloon_plugin.policies.evidence.numbers import (
     Buffer,
     Encoding,
@@ -263,12 +263,11 @@ class Session:
     def _loaded(cls, facts: GuestFacts, state: dict[str, Any]) -> Session:
         features = _optional(state["features"], (1 << 64) - 1)
         session = cls(facts, features)
-        every = {(kind.name, kind.page): kind for kind in kinds(facts, features)}
+        # What was ruled out since may still be what a driver was last taken for.
+        every = (*kinds(GuestFacts(()), None), *kinds(facts, None))
         session.fresh = bool(state["fresh"])
-        session.alive = _named(every, state["alive"])
-        # The one gone by last may have been ruled out by what the host learnt since.
-        ever = {(kind.name, kind.page): kind for kind in every_kind()} | every
-        session.last = next(iter(_named(ever, state["last"])), None)
+        session.alive = _named(session.alive, state["alive"])
+        session.last = next(iter(_named(every, state["last"])), None)
         session.lent = _named(every, state["lent"])
         session.entries = _whole(state["entries"])
         session.actual = _optional(state["actual"], MOST)
@@ -289,10 +288,11 @@ def _names(some: Iterable[DriverKind]) -> list[list[object]]:
 
 
 def _named(
-    every: dict[tuple[str, int], DriverKind], names: Iterable[Sequence[Any]]
+    some: Iterable[DriverKind], names: Iterable[Sequence[Any]]
 ) -> tuple[DriverKind, ...]:
-    """Return the kinds of these names, without those that the host now rules out."""
-    return tuple(every[name, page] for name, page in names if (name, page) in every)
+    """Return the kinds of these names, as far as they are among ``some``."""
+    known = {(kind.name, kind.page): kind for kind in some}
+    return tuple(known[name, page] for name, page in names if (name, page) in known)
 
 
 def _whole(value: object) -> int:
