@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import subprocess
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TypeVar
 
 import pytest
+from command_line import command
 
+from balloon_plugin import cli
+from balloon_plugin.cli import boot
 from balloon_plugin.errors import HostError
 
 T = TypeVar("T")
@@ -31,3 +39,95 @@ def require_real():
             pytest.skip(str(error))
 
     return require
+
+
+# --- the command line ---------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command; return its exit code, output and errors."""
+
+    def run(*words):
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as error:  # argparse
+            code = error.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that cannot be carried out; return the sentence about that."""
+
+    def refused(*words):
+        code, out, err = run(*words)
+        assert (code, out) == (2, "")
+        (line,) = err.splitlines()
+        assert line.startswith("balloon-plugin: ")
+        return line.removeprefix("balloon-plugin: ")
+
+    return refused
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to be in, so that paths of sockets are short."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def signals():
+    """Puts the handlers of signals back that ``serve`` replaces."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def a_machine(monkeypatch):
+    """A guest that is never started."""
+    machine = SimpleNamespace(byte_order=None, page_size=None)
+    monkeypatch.setattr(boot, "find_uml", lambda: machine)
+
+
+@pytest.fixture
+def serve(folder):
+    """Start ``serve`` and wait for it; afterwards it is gone, whatever happened."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(*words):
+            process = subprocess.Popen(  # noqa: S603 - it is our own
+                command("serve", *words),
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            for _ in range(words.count("--socket")):
+                line = process.stdout.readline()
+                while ": waiting for a front end" not in line:
+                    assert line, process.stderr.read()
+                    line = process.stdout.readline()
+            return process
+
+        yield serve
+
+
+@pytest.fixture
+def ctl(run):
+    """Talk to a device that is served; return the answer."""
+
+    def ctl(*words):
+        code, out, err = run("ctl", *words)
+        assert (code, err) == (0, "")
+        return json.loads(out)
+
+    return ctl

@@ -1,0 +1,142 @@
+"""``balloon-plugin compare``: simulated guests under policies, and who was right."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from balloon_plugin import show
+from balloon_plugin.cli.parsing import DEFAULT_POLICY, command
+from balloon_plugin.compare import compare, matrix, report, run
+from balloon_plugin.compare.cases import cases
+from balloon_plugin.compare.circumstances import find as circumstance
+from balloon_plugin.compare.circumstances import listing
+from balloon_plugin.compare.tally import HEADS, tally
+from balloon_plugin.errors import HostError
+from balloon_plugin.guests.profiles import GUESTS, find
+from balloon_plugin.manager import make_policy
+
+__all__ = ["add"]
+
+
+_DEFAULT_COMPARISON = ("none", "probe", "feature-bit", "evidence")
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = command(
+        commands, "compare", _compare, "put simulated guests under each policy"
+    )
+    parser.add_argument(
+        "--guest",
+        action="append",
+        metavar="NAME",
+        help="a guest (repeatable; default: all); see docs for their names",
+    )
+    parser.add_argument(
+        "--policy",
+        action="append",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="a policy (repeatable; default: all that come with this package)",
+    )
+    parser.add_argument(
+        "--circumstance",
+        action="append",
+        metavar="NAME[+NAME...]",
+        help="what is special about the run (repeatable; default: nothing)",
+    )
+    parser.add_argument(
+        "--circumstances", action="store_true", help="list what can be special"
+    )
+    parser.add_argument(
+        "--trace", action="store_true", help="print every event of one run"
+    )
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="run every guest in every circumstance that makes sense, and count",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes for --matrix (default: as many as there are processors)",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="with --matrix, put the table where FILE has its markers",
+    )
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    if arguments.circumstances:
+        show.table(("circumstance", "what is special"), list(listing()))
+        return 0
+    for policy in arguments.policy or ():
+        make_policy(policy)
+    if arguments.trace:
+        return _trace(arguments)
+    policies = arguments.policy or _DEFAULT_COMPARISON
+    if arguments.matrix:
+        return _matrix(arguments, policies)
+    guests = [find(name) for name in arguments.guest or GUESTS]
+    special = [circumstance(name) for name in arguments.circumstance or ["usual"]]
+    total = len(guests) * len(policies) * len(special)
+    rows = list(show.progress(compare(guests, policies, special), total))
+    if arguments.json:
+        print(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=2))  # noqa: T201
+        return 0
+    styles = [report.style(row) for row in rows]
+    show.table(report.ROW_HEADS, [report.cells(row) for row in rows], styles)
+    show.line("")
+    show.line(report.LEGEND)
+    return 0
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    """Print what happens in one run."""
+    row = run(
+        find(_only("guest", arguments.guest)),
+        _only("policy", arguments.policy or [DEFAULT_POLICY]),
+        circumstance(_only("circumstance", arguments.circumstance or ["usual"])),
+        tell=lambda now, steps, what: show.line(f"{now:8.3f} s {steps:6}  {what}"),
+    )
+    show.line("")
+    show.table(report.ROW_HEADS, [report.cells(row)], [report.style(row)])
+    return 0
+
+
+def _only(option: str, given: Sequence[str] | None) -> str:
+    if given is None or len(given) != 1:
+        message = f"--trace shows one run: give --{option} once"
+        raise HostError(message)
+    return given[0]
+
+
+def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
+    tasks = [
+        (case, policy)
+        for policy in policies
+        for case in cases(arguments.guest, arguments.circumstance)
+    ]
+    found = list(show.progress(matrix.rows(tasks, arguments.workers), len(tasks)))
+    tallies = tally(found)
+    if arguments.json:
+        counts = [each.as_dict() for each in tallies]
+        rows = [row.as_dict() for row in found]
+        print(json.dumps({"policies": counts, "rows": rows}, indent=2))  # noqa: T201
+        return 0
+    if arguments.markdown:
+        text = arguments.markdown.read_text()
+        table = report.in_markdown(tallies)
+        arguments.markdown.write_text(report.replaced(text, "matrix", table))
+    show.table(HEADS, [each.cells() for each in tallies])
+    for text in ("", report.MATRIX_LEGEND, "", *report.worst_cases(tallies)):
+        show.line(text)
+    return 0

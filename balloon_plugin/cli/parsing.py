@@ -1,0 +1,109 @@
+"""What the commands share: how words are read, refused and explained."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import re
+import sys
+from typing import Any, NoReturn, TypeVar
+
+from balloon_plugin import show
+from balloon_plugin.boot.qemu import Transport
+from balloon_plugin.events import ByteOrder
+from balloon_plugin.layouts import PAGE_SIZE
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Parser",
+    "add_facts",
+    "add_policy",
+    "command",
+    "member",
+    "page_size",
+    "seconds",
+    "size",
+]
+
+_T = TypeVar("_T", ByteOrder, Transport)
+
+DEFAULT_POLICY = "evidence"
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with exit code 2."""
+        show.error(f"{message}; see '{self.prog} --help'")
+        sys.exit(2)
+
+
+def size(text: str) -> int:
+    """Return bytes from what people write: ``4096``, ``512K``, ``128M``, ``2GiB``."""
+    match = re.fullmatch(r"(\d+)([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
+    if match is None:
+        message = f"{text!r} is not a size: write bytes, or 512K, 128M, 2G"
+        raise argparse.ArgumentTypeError(message)
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def page_size(text: str) -> int:
+    """Return the bytes of a page, a power of two from 4 KiB."""
+    found = size(text)
+    if found < PAGE_SIZE or found & (found - 1):
+        message = f"{text!r} is no size of a page: write 4K, 16K, 64K"
+        raise argparse.ArgumentTypeError(message)
+    return found
+
+
+def seconds(text: str) -> float:
+    """Return a time of more than 0 seconds."""
+    with contextlib.suppress(ValueError):
+        if (found := float(text)) > 0:
+            return found
+    message = f"{text!r} is no time: write seconds, more than 0"
+    raise argparse.ArgumentTypeError(message)
+
+
+def command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    """Add a command whose help is ``text``."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.set_defaults(run=run, log_level=logging.WARNING)
+    return parser
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add the policy of one device."""
+    parser.add_argument(
+        "--policy",
+        default=DEFAULT_POLICY,
+        metavar="NAME[:OPTION=VALUE,...]",
+        help=f"what judges the driver (default: {DEFAULT_POLICY}); "
+        "'balloon-plugin policies' lists them",
+    )
+
+
+def add_facts(parser: argparse.ArgumentParser) -> None:
+    """Add what the host may know of a guest."""
+    parser.add_argument(
+        "--byte-order",
+        choices=[order.value for order in ByteOrder],
+        help="of the guest's CPU, if you know it",
+    )
+    parser.add_argument(
+        "--page-size",
+        type=page_size,
+        metavar="SIZE",
+        help="of the guest's kernel, if you know it",
+    )
+
+
+def member(kind: type[_T], value: str | None) -> _T | None:
+    """Return what a choice stands for, or ``None`` if nothing was chosen."""
+    return None if value is None else kind(value)

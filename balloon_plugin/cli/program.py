@@ -1,0 +1,53 @@
+"""The program: which commands there are, and how each of them ends.
+
+Exit codes: 0 done, 1 it ran and did not come out as it should, 2 the request cannot be
+carried out (with one sentence that says what to do), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from balloon_plugin import __version__, show
+from balloon_plugin.cli import boot, compare, ctl, policies, serve
+from balloon_plugin.cli.parsing import Parser
+from balloon_plugin.errors import BalloonError
+
+__all__ = ["main"]
+
+_COMMANDS = (compare, boot, serve, ctl, policies)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=arguments.log_level)
+    try:
+        code: int = arguments.run(arguments)
+    except BalloonError as error:
+        show.error(str(error))
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes at its end, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="balloon-plugin",
+        description="A virtio memory balloon that works out whether a guest's driver "
+        "can be believed.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in _COMMANDS:
+        module.add(commands)
+    return parser

@@ -1,0 +1,147 @@
+"""``balloon-plugin serve``: the daemon as a process, from its first line to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+
+import pytest
+from command_line import RAM, Guest, names_in, until
+
+# --- refused ------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def somebody_on(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        yield
+
+
+IN_USE = "somebody listens on {} already: stop that daemon or choose another path"
+NO_SOCKET = "{} exists and is no socket: remove it or choose another path"
+IMPOSSIBLE = "the socket {} cannot be made: {}; choose another path"
+NO_FOLDER = "No such file or directory"
+LONG = "x" * 108
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--socket alive", IN_USE.format("alive")),
+        ("--socket mine --socket alive", IN_USE.format("alive")),
+        ("--socket mine --socket mine", IN_USE.format("mine")),
+        ("--socket mine --control mine", IN_USE.format("mine")),
+        ("--socket mine --control alive", IN_USE.format("alive")),
+        ("--socket file", NO_SOCKET.format("file")),
+        ("--socket mine --control file", NO_SOCKET.format("file")),
+        ("--socket no/mine", IMPOSSIBLE.format("no/mine", NO_FOLDER)),
+        ("--socket mine --control no/c", IMPOSSIBLE.format("no/c", NO_FOLDER)),
+        (f"--socket {LONG}", IMPOSSIBLE.format(LONG, "AF_UNIX path too long")),
+    ],
+)
+@pytest.mark.usefixtures("signals")
+def test_a_socket_that_cannot_be_had_is_refused(refused, folder, words, sentence):
+    (folder / "file").touch()
+    with somebody_on("alive"):
+        assert refused("serve", *words.split()) == sentence
+
+    assert names_in(folder) == ["alive", "file"]
+
+
+# --- as a process -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_the_sockets_are_gone(serve, folder, number):
+    served = serve("--socket", "a", "--socket", "b", "--control", "c")
+    assert names_in(folder) == ["a", "b", "c", "c.1"]
+
+    served.send_signal(number)
+
+    assert served.wait(10) == 0
+    assert names_in(folder) == []
+    assert (served.stdout.read(), served.stderr.read()) == ("", "")
+
+
+def test_several_signals_do_not_disturb_the_end(serve, folder):
+    served = serve("--socket", "a", "--control", "c")
+
+    for _ in range(50):
+        served.send_signal(signal.SIGTERM)
+        served.send_signal(signal.SIGINT)
+
+    assert served.wait(10) == 0
+    assert names_in(folder) == []
+    assert served.stderr.read() == ""
+
+
+def test_it_ends_while_a_front_end_and_a_client_are_there(serve, folder):
+    served = serve("--socket", "a", "--control", "c")
+    with contextlib.closing(Guest("a")), socket.socket(socket.AF_UNIX) as client:
+        client.connect("c")
+        client.recv(1000)
+
+        served.terminate()
+
+        assert served.wait(10) == 0
+        assert client.recv(1000) == b""
+    assert names_in(folder) == []
+
+
+def test_a_daemon_that_was_killed_is_in_nobodys_way(serve):
+    killed = serve("--socket", "a", "--control", "c")
+    killed.kill()
+    killed.wait()
+
+    served = serve("--socket", "a", "--control", "c")
+
+    served.terminate()
+    assert served.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "known"),
+    [("64K", 16, 16), ("2M", 512, RAM), ("99T", 2**32 - 1, RAM)],
+)
+def test_a_target_from_before_the_guest_is_kept_until_its_ram_is_known(
+    serve, ctl, size, kept, known
+):
+    serve("--socket", "a", "--control", "c", "--policy", "none", "--target", size)
+    assert ctl("c", "query")["requested"] == kept
+
+    with contextlib.closing(Guest("a")):
+        until(lambda: ctl("c", "query")["driver"])
+
+        status = ctl("c", "query")
+        assert (status["requested"], status["advertised"]) == (known, known)
+
+
+def test_several_guests_have_a_device_and_a_control_socket_each(serve, refused, ctl):
+    serve("--socket", "a", "--socket", "b", "--control", "c", "--policy", "none")
+    with contextlib.closing(Guest("b")):
+        until(lambda: ctl("c.1", "query")["driver"])
+
+        assert ctl("c.1", "balloon", "0")["requested"] == RAM
+        assert ctl("c", "query")["requested"] == 0
+        assert refused("ctl", "c", "balloon", "0") == (
+            "the guest's memory is not known before a front end connects"
+        )
+
+
+def test_a_front_end_that_talks_nonsense_is_a_sentence(serve, ctl):
+    served = serve("--socket", "a", "--socket", "b", "--control", "c")
+    with contextlib.closing(Guest("b")), socket.socket(socket.AF_UNIX) as liar:
+        liar.connect("a")
+        liar.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        until(lambda: ctl("c.1", "query")["driver"])
+
+        with pytest.raises(ConnectionResetError):
+            liar.recv(100)
+        assert ctl("c.1", "query")["driver"]
+    served.terminate()
+    _, log = served.communicate()
+    assert "a: the connection ends: " in log
+    assert "Traceback" not in log
