@@ -7,6 +7,7 @@ import json
 import pytest
 
 from balloon_plugin.compare import compare, run
+from balloon_plugin.compare.course import PATIENCE, QUIET
 from balloon_plugin.guests import GUESTS, find
 
 LIARS = {name for name in GUESTS if name.startswith("perfect-liar")}
@@ -47,6 +48,24 @@ def test_the_argument_of_the_thread(guest, none, probe, feature_bit):
     rows = list(compare([find(guest)], policies))
 
     assert [row.right for row in rows] == [none, probe, feature_bit]
+
+
+@pytest.mark.parametrize(
+    ("policy", "taken", "parked"),
+    [("none", 0, 15312), ("probe", 4096, 4096), ("feature-bit", 0, 0)],
+)
+def test_memory_that_is_missing_is_counted_by_how_long(policy, taken, parked):
+    row = run(find("linux-3.3-be-64k"), policy)
+
+    seconds = range(QUIET, PATIENCE)
+    assert row.taken_page_seconds in [taken * each for each in seconds]
+    assert row.parked_page_seconds in [parked * each for each in seconds]
+
+
+def test_pages_that_come_back_at_once_cost_no_time():
+    row = run(find("linux-3.4-be-64k"), "probe")
+
+    assert (row.taken_pages, row.taken_page_seconds) == (16, 0)
 
 
 @pytest.mark.parametrize(

@@ -55,19 +55,27 @@ class Clerk:
     :ivar judgement: of the last verdict.
     :ivar steps: after how many steps it came to that.
     :ivar come: moments that have come in this phase.
+    :ivar page_seconds: memory that the guest missed times how long, in each phase.
     """
 
     def __init__(self, count: Callable[[], int]) -> None:
         self.judgement = Judgement.UNDECIDED
         self.steps = 0
         self.come: set[object] = set()
+        self.page_seconds = dict.fromkeys(Phase, 0.0)
         self._count = count
+        self._phase = Phase.TEST
         self._awaited: dict[type[object], Stop] = {}
 
     def wait(self, phase: Phase) -> None:
         """Look out for the moments of a phase."""
+        self._phase = phase
         self.come.clear()
         self._awaited = {_SIGNS[stop]: stop for stop in phase.stops if stop in _SIGNS}
+
+    def miss(self, pages: int, seconds: float) -> None:
+        """Note that the guest missed so many pages for so long."""
+        self.page_seconds[self._phase] += pages * seconds
 
     @hookimpl
     def balloon_event(self, event: Event) -> None:

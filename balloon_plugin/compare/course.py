@@ -203,10 +203,14 @@ class Course:
         if self.circumstance.site.polls_stats:
             self.host.return_buffers(Queue.STATSQ)
         while self.guest.wake_at is not None and self.guest.wake_at < end:
-            self.host.advance(max(0.0, self.guest.wake_at - self.host.now()))
+            self._let_pass(max(0.0, self.guest.wake_at - self.host.now()))
             if not self._run():
                 break
-        self.host.advance(end - self.host.now())
+        self._let_pass(end - self.host.now())
+
+    def _let_pass(self, seconds: float) -> None:
+        self.clerk.miss(self.guest.parked_pages, seconds)
+        self.host.advance(seconds)
 
     def _run(self) -> int:
         """Run the guest until it waits; return how many steps it did."""

@@ -40,6 +40,10 @@ class Row:
     :ivar steps: what the driver did until the verdict, ``None`` if there was none.
     :ivar usable: whether the balloon came to the user's target, and back to nothing.
     :ivar usable_at_best: whether any host could have achieved that.
+    :ivar taken_page_seconds: what was missing before the user asked for any, times how
+        long: until nothing had moved for some seconds. The guest's own work takes no
+        time, so that pages which come back at once do not count.
+    :ivar parked_page_seconds: the same after all were asked back.
     :ivar oops: what the driver died of, ``None`` if it lives; the page that it died of
         counts as harm.
     :ivar defects: names of the defects found.
@@ -58,6 +62,8 @@ class Row:
     steps: int | None
     usable: bool
     usable_at_best: bool
+    taken_page_seconds: int = 0
+    parked_page_seconds: int = 0
     oops: str | None = None
     defects: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
@@ -116,6 +122,8 @@ def run(
             steps=clerk.steps if decided else None,
             usable=reached and back,
             usable_at_best=usable_at_best(guest.profile, circumstance),
+            taken_page_seconds=round(clerk.page_seconds[Phase.TEST]),
+            parked_page_seconds=round(clerk.page_seconds[Phase.SHRINK]),
             oops=guest.oops,
             defects=tuple(defect.name for defect in verdict.defects),
             evidence=tuple(f"{item.event}: {item.shows}" for item in verdict.evidence),
