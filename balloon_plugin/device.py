@@ -23,6 +23,7 @@ from balloon_plugin.events import (
     GuestDescribed,
     GuestFacts,
     GuestFault,
+    QueueSeen,
     TargetRead,
     TargetReply,
     TimePassed,
@@ -49,6 +50,8 @@ class _Session:
     features: int | None = None
     ready: bool = False
     driver: bool = False
+    queues: set[int] = field(default_factory=set)
+    """Of which the policy knows where they are."""
     looked: bool = False
     """Whether the driver acted on a target, so that another must be announced to it."""
     announcement_due: bool = False
@@ -209,6 +212,7 @@ class Balloon:
 
         batch = take(queue, host.memory, fault)
         if batch.chains:
+            self._see_queues(host)
             self._session.driver = self._session.looked = True
             serve([pfns for pfns in batch.buffers if pfns], fault)
             queue.push(batch.chains)
@@ -218,6 +222,17 @@ class Balloon:
             self._fault(queue.broken, index)
             host.needs_reset()
         return batch.more
+
+    def _see_queues(self, host: Host) -> None:
+        """Tell where the driver keeps its queues, before anything that is in them."""
+        seen = self._session.queues
+        if len(seen) == len(self._roles):
+            return
+        for index in self._roles:
+            queue = host.queue(index)
+            if queue is not None and index not in seen:
+                seen.add(index)
+                self._gatekeeper.observe(QueueSeen(int(index), queue.desc))
 
     def _inflate(self, buffers: list[Pfns], fault: Fault) -> None:
         told = bool((self._session.features or 0) & _MUST_TELL_HOST)

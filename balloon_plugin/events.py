@@ -33,6 +33,7 @@ __all__ = [
     "PagesInflated",
     "PagesReclaimed",
     "PluginFailed",
+    "QueueSeen",
     "Run",
     "StateLoaded",
     "StatsReceived",
@@ -232,6 +233,21 @@ class DriverReady:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueSeen:
+    """The driver uses its queues for the first time in this session; one for each.
+
+    It comes before the first buffer.
+
+    :ivar index: the queue's number.
+    :ivar desc: guest-physical address of its descriptor table, or of its descriptor
+        ring. Linux puts it on a page of its own, of the guest's size.
+    """
+
+    index: int
+    desc: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetRead:
     """The driver read all of ``num_pages``, and found this value."""
 
@@ -368,6 +384,7 @@ Event: TypeAlias = (
     GuestDescribed
     | FeaturesAcked
     | DriverReady
+    | QueueSeen
     | TargetRead
     | ActualWritten
     | PagesInflated

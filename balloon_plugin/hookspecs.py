@@ -55,6 +55,10 @@ class VirtQueue(Protocol):
         """Byte order of page numbers: the guest's on legacy, little with VERSION_1."""
 
     @property
+    def desc(self) -> int:
+        """Guest-physical address of the descriptor table, or of the descriptor ring."""
+
+    @property
     def broken(self) -> str | None:
         """Why the ring itself is lost, or ``None``; a broken queue yields no chains."""
 

@@ -33,6 +33,8 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return f"driver accepts features {features:#x}"
         case events.DriverReady():
             return "driver is ready"
+        case events.QueueSeen(index, desc):
+            return f"driver has queue {index} at {desc:#x}"
         case events.TargetRead(num_pages):
             return f"driver reads target {num_pages}"
         case events.ActualWritten(actual):

@@ -30,6 +30,7 @@ from balloon_plugin.events import (
     MemoryRange,
     PagesDeflated,
     PagesInflated,
+    QueueSeen,
     StatsReceived,
     TargetRead,
     TargetRequested,
@@ -78,6 +79,7 @@ def sessions(seed: int = 0) -> Iterator[tuple[Any, ...]]:
     """Yield driver sessions as tuples of events; the first are sensible."""
     good = (
         *(_FACTS, FeaturesAcked(1 << 28), TargetRead(16), DriverReady()),
+        *(QueueSeen(0, 0x3C1000), QueueSeen(1, 0x3C4000)),
         PagesInflated(tuple(range(1000, 1016))),
         *(ActualWritten(16), TargetRead(0), PagesDeflated(tuple(range(1000, 1016)))),
         *(ActualWritten(0), TargetRequested(100), TimePassed(1.0), StatsReceived(())),
@@ -103,6 +105,7 @@ def _random_event(chance: random.Random) -> Event:
         ),
         FeaturesAcked(chance.getrandbits(40)),
         DriverReady(),
+        QueueSeen(number % 4, pages[-1] << 12),
         TargetRead(number),
         ActualWritten(number),
         PagesInflated(tuple(pages[: chance.randrange(1, 40)])),

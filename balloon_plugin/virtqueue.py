@@ -107,6 +107,7 @@ class SplitQueue:
     ) -> None:
         self._memory = memory
         self._size = size
+        self._desc = desc
         self._byte_order = byte_order
         self._indirect = indirect
         self._next_avail = next_avail & _INDEX_MASK
@@ -133,6 +134,11 @@ class SplitQueue:
     def byte_order(self) -> ByteOrder:
         """Return the byte order of the queue and of page numbers in its buffers."""
         return self._byte_order
+
+    @property
+    def desc(self) -> int:
+        """Return the guest-physical address of the descriptor table."""
+        return self._desc
 
     @property
     def broken(self) -> str | None:

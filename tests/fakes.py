@@ -129,6 +129,7 @@ class FakeQueue:
         self._next_buffer = BUFFERS
         self._next_head = 0
         self.byte_order = byte_order
+        self.desc = 0x3C1000 + index * 0x3000
         self.broken = None
         self.breaks = None
         self.available: deque[Chain] = deque()

@@ -46,6 +46,7 @@ from balloon_plugin.events import (
     PagesInflated,
     PagesReclaimed,
     PluginFailed,
+    QueueSeen,
     TargetRead,
     TargetReply,
     TargetRequested,
@@ -155,6 +156,27 @@ def test_a_batch_is_one_discard_one_push_and_one_notification():
         ("push", 0, heads),
         ("notify", 0),
     ]
+
+
+def test_where_the_queues_are_is_told_before_their_first_buffer():
+    made = opened()
+    made.forget()
+
+    for _ in range(2):
+        made.host.queues[0].offer(5)
+        made.device.queue_notify(0)
+
+    first, second, buffer = made.recorder.events[:3]
+    assert first == QueueSeen(0, made.host.queues[0].desc)
+    assert second == QueueSeen(1, made.host.queues[1].desc)
+    assert buffer == PagesInflated((5,))
+    assert len(made.recorder.of(QueueSeen)) == 2
+
+    made.device.reset()
+    made.host.queues[0].offer(5)
+    made.device.queue_notify(0)
+
+    assert len(made.recorder.of(QueueSeen)) == 4
 
 
 def test_a_spurious_kick_does_nothing():
