@@ -246,6 +246,7 @@ def _is_sound(gate: Gate) -> bool:
         _is_a(int, gate.num_pages)
         and 0 <= gate.num_pages < 1 << 32
         and _is_a(int, gate.nudges)
+        and (gate.entries is None or (_is_a(int, gate.entries) and gate.entries >= 0))
         and _is_a(bool, gate.reclaim)
         and _is_a(Answer, gate.targets)
         and _is_a(str, gate.reason)

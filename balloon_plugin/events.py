@@ -9,8 +9,8 @@ guest-physical addresses divided by 4096, whatever the guest's own page size is.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 __all__ = [
     "ActualWritten",
@@ -33,11 +33,8 @@ __all__ = [
     "PagesInflated",
     "PagesReclaimed",
     "PluginFailed",
-    "PolicyEvent",
     "QueueSeen",
     "Run",
-    "ShadowDiverged",
-    "ShadowGuesses",
     "StateLoaded",
     "StatsReceived",
     "TargetAnswered",
@@ -106,6 +103,7 @@ class Defect(enum.Enum):
     PFN_ORDER = "sends page numbers in the wrong byte order"
     ACTUAL_ORDER = "writes actual in the wrong byte order"
     PFN_WIDTH = "sends 8-byte page numbers"
+    STALE_ENTRIES = "sends old page numbers behind the new ones"
     UNIT_SCALE = "counts in units other than 4 KiB"
     NO_ACTUAL = "never writes actual"
     NO_DEFLATE = "never deflates"
@@ -189,6 +187,8 @@ class Gate:
     :ivar translation: how to read the driver's page numbers and ``actual``.
     :ivar nudges: how often the policy wanted the driver woken so far; one more sends a
         config interrupt although nothing else changed.
+    :ivar entries: how many entries of the buffer that was seen last count, from the
+        first on; ``None`` for all.
     """
 
     num_pages: int
@@ -197,6 +197,7 @@ class Gate:
     reason: str = ""
     translation: Translation = Translation()
     nudges: int = 0
+    entries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,15 +352,9 @@ class PagesReclaimed:
 
 @dataclass(frozen=True, slots=True)
 class TargetAnswered:
-    """What ``set_target`` told the user.
-
-    :ivar reply: the answer.
-    :ivar asked: the target that was asked for, clamped to RAM; ``None`` where one that
-        waited for the verdict is refused in the end.
-    """
+    """What ``set_target`` told the user."""
 
     reply: TargetReply
-    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,13 +362,9 @@ class StateLoaded:
     """A saved session was loaded.
 
     :ivar verdict_known: whether the policy's part was in it and was taken.
-    :ivar ballooned: pages in the restored balloon.
-    :ivar state: the part of the snapshot that is the policy's and the user's.
     """
 
     verdict_known: bool
-    ballooned: int = 0
-    state: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,40 +384,7 @@ class PluginFailed:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowDiverged:
-    """A policy without power would have acted otherwise than the one that has it.
-
-    Told when this begins, and when it becomes another difference than before.
-
-    :ivar policy: the shadow, with its options.
-    :ivar at: the event after which it would, counted from 1 among those that policies
-        observe.
-    :ivar gate: the shadow's gate.
-    :ivar live: the gate that holds.
-    """
-
-    policy: str
-    at: int
-    gate: Gate
-    live: Gate
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowGuesses:
-    """What a shadow concludes is only a guess from here to the next reset.
-
-    :ivar policy: the shadow, with its options.
-    :ivar at: the event from which on that is so, counted as for ``ShadowDiverged``.
-    :ivar why: what the guest never saw, a sentence.
-    """
-
-    policy: str
-    at: int
-    why: str
-
-
-PolicyEvent: TypeAlias = (
+Event: TypeAlias = (
     GuestDescribed
     | FeaturesAcked
     | DriverReady
@@ -439,11 +397,6 @@ PolicyEvent: TypeAlias = (
     | DeviceReset
     | TargetRequested
     | TimePassed
-)
-"""An event that policies observe."""
-
-Event: TypeAlias = (
-    PolicyEvent
     | GuestFault
     | GateChanged
     | VerdictChanged
@@ -451,7 +404,5 @@ Event: TypeAlias = (
     | TargetAnswered
     | StateLoaded
     | PluginFailed
-    | ShadowDiverged
-    | ShadowGuesses
 )
-"""Any event; those beside :data:`PolicyEvent` are for observers only."""
+"""Any event; a policy observes those from GuestDescribed to TimePassed."""

@@ -148,13 +148,12 @@ class Inventory:
 
         :param told: whether the driver tells before it uses a page again.
         """
-        allowed = []
+        seen, allowed = [], []
         for pfns in buffers:
-            self._gatekeeper.observe(PagesInflated(pfns))
-            self._follow_translation()
+            seen.append(self._observe(PagesInflated(pfns)))
             if self._gatekeeper.gate.reclaim:
-                allowed.append(pfns)
-        runs = self._inside(buffers, fault)
+                allowed.append(seen[-1])
+        runs = self._inside(seen, fault)
         self._ledger.inflate(runs)
         if allowed and self._gatekeeper.gate.reclaim:
             if len(allowed) < len(buffers):
@@ -163,10 +162,8 @@ class Inventory:
 
     def deflate(self, buffers: Sequence[Pfns], fault: Fault) -> None:
         """Record that the driver takes pages back."""
-        for pfns in buffers:
-            self._gatekeeper.observe(PagesDeflated(pfns))
-            self._follow_translation()
-        self._ledger.deflate(self._inside(buffers, fault))
+        seen = [self._observe(PagesDeflated(pfns)) for pfns in buffers]
+        self._ledger.deflate(self._inside(seen, fault))
 
     def save(self) -> dict[str, Any]:
         """Return the record as a value that JSON can carry."""
@@ -184,6 +181,13 @@ class Inventory:
     def adopt_translation(self) -> None:
         """Read the driver as the gate says, without forgetting a restored record."""
         self._translation = self._gatekeeper.gate.translation
+
+    def _observe(self, event: PagesInflated | PagesDeflated) -> Pfns:
+        """Let the policy see a buffer; return the entries of it that count."""
+        self._gatekeeper.observe(event)
+        self._follow_translation()
+        entries = self._gatekeeper.gate.entries
+        return event.pfns if entries is None else event.pfns[:entries]
 
     def _follow_translation(self) -> None:
         """Read the driver as the gate says; numbers recorded otherwise were wrong."""

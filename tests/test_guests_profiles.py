@@ -26,6 +26,7 @@ def defects_of(guest):
         Defect.PFN_ORDER: big and guest.modern and driver.pfn_order_v1 is native,
         Defect.ACTUAL_ORDER: big and actual_order is native,
         Defect.PFN_WIDTH: driver.pfn_size != 4,
+        Defect.STALE_ENTRIES: driver.full_buffers,
         Defect.UNIT_SCALE: large
         and driver.counts_guest_pages
         and driver.pfn_form is PfnForm.RIGHT,

@@ -52,6 +52,8 @@ FOR_KINDS: Final = (
     "scattered+host-64k",
     "scattered+ram-1g",
     "contiguous+ram-1g",
+    "aligned-queues",
+    "aligned-queues+contiguous",
     "host-knows-nothing+scattered",
     "held-kicks",
     "whole-config",

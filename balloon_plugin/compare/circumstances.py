@@ -77,6 +77,10 @@ _FIXED: Final[dict[str, _Part]] = {
         "free pages lie side by side, right above the kernel",
         allocation=Allocation.CONTIGUOUS,
     ),
+    "aligned-queues": _conditions(
+        "queues happen to begin at multiples of 64 KiB, in guests with 4 KiB pages too",
+        queue_align=64 << 10,
+    ),
     # --- the bus
     "byte-config": _conditions(
         "configuration is accessed byte by byte", access=Access.BYTEWISE

@@ -37,7 +37,8 @@ class Channel:
         self._index = index
         size = transport.queue_size(index)
         self._buffer = kernel.claim(room)
-        self._ring = Ring(kernel.ram, kernel.claim(Ring.bytes_for(size)), size, order)
+        start = kernel.claim(Ring.bytes_for(size), kernel.queue_align)
+        self._ring = Ring(kernel.ram, start, size, order)
         ring = self._ring
         transport.start_queue(index, size, ring.desc, ring.avail, ring.used)
 

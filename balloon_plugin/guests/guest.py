@@ -59,6 +59,7 @@ class Guest:
                 watched=max(pages, LEAST_WATCHED),
                 allocation=conditions.allocation,
                 seed=conditions.seed,
+                queue_align=conditions.queue_align,
             ),
         )
         self.driver = Driver(profile, self.kernel, machine, conditions)

@@ -31,7 +31,11 @@ LOW_SIZE: Final = 4 << 20
 """Low memory in use: the kernel, its data, and at its end the drivers' heap."""
 
 HEAP_SIZE: Final = 256 << 10
-"""The heap, for :meth:`Kernel.claim`: queues and their buffers."""
+HEAP_FRAMES: Final = 8
+"""The heap, for :meth:`Kernel.claim`: queues and their buffers; the larger of the two.
+
+A driver has at most five queues, each on frames of its own.
+"""
 
 ISLAND_PAGES: Final = 32
 """Pages in use beyond low memory, in as many frames as that makes, at least two.
@@ -59,12 +63,15 @@ class Layout:
     :ivar watched: how many of the lowest pages bear marks.
     :ivar allocation: where free frames come from.
     :ivar seed: of the scattering.
+    :ivar queue_align: bytes to which the addresses of queues are aligned, if that is
+        more than a frame.
     """
 
     page_size: int = PAGE_SIZE
     watched: int = 16
     allocation: Allocation = Allocation.TOP
     seed: int = 0
+    queue_align: int = PAGE_SIZE
 
 
 class Kernel:
@@ -74,6 +81,7 @@ class Kernel:
     :param layout: how to lay it out.
     :raises HostError: if there is too little of it.
 
+    :ivar queue_align: bytes to which the addresses of queues are aligned.
     :ivar double_frees: how often a free frame was freed ("refcount underflow").
     :ivar peak_ballooned: the most pages that were in the balloon at once.
     """
@@ -84,6 +92,8 @@ class Kernel:
         self.peak_ballooned = 0
         self._pieces = layout.page_size // PAGE_SIZE
         self._first = ram.first_page // self._pieces
+        # A queue is whole frames (alloc_pages_exact, dma_alloc_coherent).
+        self.queue_align = max(layout.page_size, layout.queue_align)
         self._states = bytearray(ram.pages // self._pieces)
         low = min(LOW_SIZE, ram.pages * PAGE_SIZE // 4) // layout.page_size
         self._lay_out(low, layout)
@@ -99,9 +109,12 @@ class Kernel:
     def _lay_out(self, low: int, layout: Layout) -> None:
         """Take low memory and the islands into use, and give out marks."""
         self._heap_end = self.ram.start + low * layout.page_size
+        self._heap_size: int = max(HEAP_SIZE, HEAP_FRAMES * layout.page_size)
+        self._heap: int
         self.empty_heap()
         if self._heap < self.ram.start:
-            raise HostError(f"give a guest at least {4 * HEAP_SIZE >> 20} MiB of RAM")
+            least = 4 * self._heap_size >> 20
+            raise HostError(f"give a guest at least {least} MiB of RAM")
         self._watched: list[tuple[int, int]] = []
         self._states[:low] = bytes([_USED]) * low
         self._watch(self.ram.first_page, min(layout.watched, low * self._pieces))
@@ -122,16 +135,17 @@ class Kernel:
 
     # --- what a driver asks for ---
 
-    def claim(self, size: int) -> int:
+    def claim(self, size: int, align: int = PAGE_SIZE) -> int:
         """Return the address of memory for a queue or a buffer, on pages of its own.
 
+        :param align: bytes, a multiple of 4 KiB, to which the address is aligned.
         :raises HostError: if the heap is exhausted; it is enough for one driver.
         """
-        start, pages = self._heap, -(-size // PAGE_SIZE)
-        self._heap += pages * PAGE_SIZE
+        start, pages = -(-self._heap // align) * align, -(-size // PAGE_SIZE)
+        self._heap = start + pages * PAGE_SIZE
         if self._heap > self._heap_end:
             raise HostError(
-                f"a driver wants more than {HEAP_SIZE >> 10} KiB for its queues: "
+                f"a driver wants more than {self._heap_size >> 10} KiB for its queues: "
                 "make them smaller"
             )
         self.ram.mark(start // PAGE_SIZE, pages)
@@ -140,7 +154,7 @@ class Kernel:
 
     def empty_heap(self) -> None:
         """Forget all that was claimed: the driver that had it is gone."""
-        self._heap = self._heap_end - HEAP_SIZE
+        self._heap = self._heap_end - self._heap_size
         self._claimed: list[tuple[int, int]] = []
 
     def allocate(self, count: int) -> list[int]:

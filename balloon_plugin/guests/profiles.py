@@ -194,7 +194,7 @@ _OTHERS: Final = (
         second_hand="whether buses of such machines swap what is read and written, and "
         "so what it reads back as its size, was not found out",
     ),
-    _guest("netbsd-le-4k", "netbsd", _BUGGY),
+    _guest("netbsd-le-4k", "netbsd", _BUGGY, Defect.STALE_ENTRIES),
     _guest(
         "macos-le-16k",
         "macos",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from balloon_plugin.events import ByteOrder, Defect, Judgement
 from balloon_plugin.guests.access import Access
+from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = [
     "Allocation",
@@ -245,6 +246,8 @@ class Conditions:
     :ivar seed: of the scattering.
     :ivar access: another bus than the profile's, or ``None``.
     :ivar early_buffers: how many buffers an early starter sends before DRIVER_OK.
+    :ivar queue_align: bytes to which queues happen to be aligned; pages of the guest's
+        own size they are on anyway.
     :ivar page_poison: whether the kernel poisons free pages, so that its driver accepts
         PAGE_POISON and writes ``poison_val`` before all else (6.12).
     """
@@ -255,4 +258,5 @@ class Conditions:
     seed: int = 0
     access: Access | None = None
     early_buffers: int = 1
+    queue_align: int = PAGE_SIZE
     page_poison: bool = False

@@ -8,6 +8,7 @@ come from other people's notes, not from reading the driver.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from balloon_plugin.events import ByteOrder, Defect, GuestFacts
@@ -42,6 +43,8 @@ class DriverKind:
     :ivar swaps_actual: it writes ``actual`` in the wrong byte order.
     :ivar entries_per_unit: entries for each unit of its target and ``actual``.
     :ivar scale: 4 KiB pages that one unit of its target and ``actual`` stands for.
+    :ivar stride: units that it moves for each one between its target and its balloon.
+    :ivar stale: it sends its buffer whole: behind the new entries those of before.
     :ivar deflates: whether a target below its balloon makes it deflate.
     :ivar frees_wrong: its deflation frees pages that it does not own.
     :ivar writes_actual: whether it writes ``actual`` at all.
@@ -60,6 +63,8 @@ class DriverKind:
     swaps_actual: bool = False
     entries_per_unit: int = 1
     scale: int = 1
+    stride: int = 1
+    stale: bool = False
     deflates: bool = True
     frees_wrong: bool = False
     writes_actual: bool = True
@@ -72,19 +77,48 @@ class DriverKind:
         """Return the target that it sees when it is shown ``num_pages``."""
         return swap32(num_pages) if self.swaps_target else num_pages
 
-    def shown(self, target: int) -> int:
-        """Return what to show it so that it sees ``target``, in its own units."""
+    def shown(self, goal: int, units: int = 0) -> int:
+        """Return what to show it so that it comes to ``goal``, in its own units.
+
+        :param units: what is in its balloon now.
+        """
+        target = goal if self.stride == 1 else self._leap(goal, units)
         return swap32(target) if self.swaps_target else target
 
-    def stops_at(self, num_pages: int) -> int:
+    def _leap(self, goal: int, units: int) -> int:
+        """Return the target for a driver that moves ``stride`` times the difference.
+
+        After a leap up it compares with the target that it read before. It gives back
+        what it takes for surplus, if that much was in the balloon. So a short way up
+        begins with one down.
+        """
+        if 0 < (goal - units) * (self.stride - 1) <= units:
+            goal = goal // 2 // self.page * self.page
+        return units + (goal - units) // self.stride
+
+    def stops_at(self, num_pages: int, units: int = 0) -> int:
         """Return the units at which it stops inflating when shown ``num_pages``.
+
+        :param units: what is in its balloon before.
+        """
+        target = self.reads(num_pages)
+        if self.stride > 1:
+            return units + max(0, target - units) * self.stride
+        return self.rests_at(target)
+
+    def rests_at(self, goal: int) -> int:
+        """Return the units at which it comes to rest on its way to ``goal``.
 
         A right driver never splits a page, so it rounds up to its own.
         """
-        target = self.reads(num_pages)
         if self.encoding in _WHOLE_PAGES and self.scale == 1:
-            return -(-target // self.page) * self.page
-        return target
+            return -(-goal // self.page) * self.page
+        return goal
+
+    @property
+    def counts_guest_pages(self) -> bool:
+        """Whether its numbers and units are of guest pages: Linux before 3.4."""
+        return self.encoding in (Encoding.UNSHIFTED, Encoding.SHIFTED)
 
     def units(self, entries: int) -> int:
         """Return how many of its units are in a balloon of ``entries`` entries."""
@@ -224,13 +258,20 @@ FIXED_PAGE: Final = (
         entries_per_unit=2,
         byte_order=_LITTLE,
     ),
-    # AppleVirtIOBalloon takes the target for 16 KiB pages (second-hand).
+    # virtio_enqueue() sends all of viomb's DMA map, however much of it is new.
+    DriverKind(
+        "NetBSD",
+        (Defect.STALE_ENTRIES,),
+        stale=True,
+        version_1=False,
+        byte_order=_LITTLE,
+    ),
+    # AppleVirtIOBalloon counts 4 KiB pages and moves as many of 16 (second-hand).
     DriverKind(
         "macOS",
         (Defect.UNIT_SCALE, Defect.NO_ACTUAL),
         page=4,
-        entries_per_unit=4,
-        scale=4,
+        stride=4,
         writes_actual=False,
         version_1=True,
         byte_order=_LITTLE,
@@ -239,6 +280,7 @@ FIXED_PAGE: Final = (
 """Kinds that exist with one size of pages."""
 
 
+@lru_cache(256)
 def kinds(facts: GuestFacts, features: int | None) -> tuple[DriverKind, ...]:
     """Return the kinds that can be what runs in a guest.
 
@@ -299,5 +341,4 @@ def _possible(kind: DriverKind, facts: GuestFacts, features: int | None) -> bool
 
 def _exotic(kind: DriverKind) -> bool:
     """Return whether the kind is one that is not worth suspecting without a reason."""
-    old = kind.encoding in (Encoding.SHIFTED, Encoding.UNSHIFTED)
-    return old and kind.page not in OLD_LARGE_PAGES
+    return kind.counts_guest_pages and kind.page not in OLD_LARGE_PAGES

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from balloon_plugin.events import Evidence, GuestFacts
+from balloon_plugin.layouts import PAGE_SIZE
 from balloon_plugin.policies.evidence.drivers import DriverKind, kinds
 from balloon_plugin.policies.evidence.numbers import (
     Buffer,
@@ -37,6 +38,11 @@ MAX_READS: Final = 8
 MOST: Final = (1 << 32) - 1
 """What fits in ``num_pages`` and ``actual``; no honest balloon comes near it."""
 
+WHOLE: Final = 256
+"""Entries of a buffer that is always sent whole (NetBSD's ``VIOMB_BUFSIZE`` pages)."""
+
+_EMPTY: Final = (0,) * WHOLE
+
 _ONE_NUMBER_A_PAGE: Final = (Encoding.RIGHT, Encoding.SWAPPED, Encoding.UNSHIFTED)
 
 
@@ -49,12 +55,17 @@ class Session:
     :ivar fresh: whether no buffer was seen yet.
     :ivar alive: the kinds that explain everything so far, the best drivers first.
     :ivar last: the kind that led the last ones, when none is left.
+    :ivar places: the addresses of its queues in one: only what all are aligned to is 0.
     :ivar entries: entries inflated and not yet deflated.
     :ivar actual: what the driver wrote last, ``None`` if it never did.
+    :ivar stated: whether it wrote that after it last moved pages.
+    :ivar yielded: whether it moved pages out last.
     :ivar reads: the targets read, the latest last, each with the entries in the largest
         buffer inflated since. Any of them may be what the driver acts on: a read of the
         whole configuration space looks like one of the target. But whoever has filled a
         buffer reads again before the next, and only one page may be moved in between.
+    :ivar buffer: the entries of the last buffer in either direction; zeros at first.
+    :ivar count: how many entries of it count; ``None`` for all.
     :ivar taken: the numbers in the balloon, as long as ``tracked``.
     :ivar lent: the kinds that would be moving a page just now.
     :ivar evidence: what was seen and what it showed.
@@ -65,9 +76,14 @@ class Session:
     fresh: bool = True
     alive: tuple[DriverKind, ...] = ()
     last: DriverKind | None = None
+    places: int = 0
     entries: int = 0
     actual: int | None = None
+    stated: bool = False
+    yielded: bool = False
     reads: dict[int, int] = field(default_factory=dict)
+    buffer: Entries = _EMPTY
+    count: int | None = None
     taken: set[int] = field(default_factory=set)
     tracked: bool = True
     lent: tuple[DriverKind, ...] = ()
@@ -86,8 +102,20 @@ class Session:
 
     @property
     def latest(self) -> int:
-        """The target that was read last."""
-        return next(reversed(self.reads))
+        """The target that was read last; 0 if none was yet."""
+        return next(reversed(self.reads), 0)
+
+    @property
+    def size(self) -> int:
+        """The balloon's size in the driver's units.
+
+        Of one that no kind explains any more, what it says itself as soon as it does;
+        it is taken for what it was last taken for.
+        """
+        kind = self.lead or self.last
+        if self.lead is None and self.stated and self.actual is not None:
+            return swap32(self.actual) if kind and kind.swaps_actual else self.actual
+        return kind.units(self.entries) if kind else self.entries
 
     def describe(self, facts: GuestFacts) -> None:
         """Learn what the host knows; drop the kinds that this rules out."""
@@ -101,6 +129,18 @@ class Session:
         self.features = features
         possible = set(kinds(self.facts, features))
         self.keep(possible.__contains__, lambda: f"features acked = {features:#x}")
+
+    def place(self, index: int, desc: int) -> None:
+        """See where the driver keeps a queue.
+
+        Kernels before 3.4 keep each on a page of its own (``alloc_pages_exact``), so
+        what lies on no larger page is of none with larger pages.
+        """
+        self.places |= desc
+        self.keep(self._placed, lambda: f"queue {index} is at {desc:#x}")
+
+    def _placed(self, kind: DriverKind) -> bool:
+        return not (kind.counts_guest_pages and self.places % (kind.page * PAGE_SIZE))
 
     def note(self, event: str, shows: str) -> None:
         """Keep a piece of evidence; of two that are the same, the later."""
@@ -142,29 +182,62 @@ class Session:
 
         :param entries: not empty.
         """
+        new = entries[: max(0, self.latest - self.entries)]
         buffer = Buffer(entries, self.ram, self.taken)
-        before, after = self.entries, min(self.entries + len(entries), MOST)
-        lent = []
+        lent: list[DriverKind] = []
 
         def explains(kind: DriverKind) -> bool:
-            if not self._may_reach(kind, before, after):
-                if not self._may_move(kind, len(entries)):
-                    return False
-                lent.append(kind)
-            return len(entries) % kind.entries_per_unit == 0 and buffer.fits(
-                kind.encoding, kind.page
-            )
+            if kind.stale:
+                return self._is_whole(entries, new) and self._sends(kind, new, lent)
+            return self._sends(kind, entries, lent, buffer)
 
         self.keep(
             explains, lambda: f"{len(entries)} entries for a target of {self.latest}"
         )
         self.lent += tuple(lent)
-        self.entries, self.fresh = after, False
+        self.stated = self.yielded = self.fresh = False
+        entries = self._counted(entries, new)
+        self.entries = min(self.entries + len(entries), MOST)
         if self.tracked:
             self.taken.update(entries)
             if len(self.taken) > MAX_TAKEN:
                 self._forget_taken()
         self._spend(len(entries))
+
+    def _sends(
+        self,
+        kind: DriverKind,
+        entries: Entries,
+        lent: list[DriverKind],
+        buffer: Buffer | None = None,
+    ) -> bool:
+        """Return whether a kind could have sent these entries now.
+
+        :param lent: is given the kind if they would have to be a page that is moved.
+        """
+        before, after = self.entries, min(self.entries + len(entries), MOST)
+        if not self._may_reach(kind, before, after):
+            if not self._may_move(kind, len(entries)):
+                return False
+            lent.append(kind)
+        buffer = buffer or Buffer(entries, self.ram, self.taken)
+        return len(entries) % kind.entries_per_unit == 0 and buffer.fits(
+            kind.encoding, kind.page
+        )
+
+    def _is_whole(self, entries: Entries, new: Entries) -> bool:
+        """Return whether only the new entries differ from the buffer before."""
+        rest = len(new)
+        return (
+            len(entries) == WHOLE and rest > 0 and entries[rest:] == self.buffer[rest:]
+        )
+
+    def _counted(self, entries: Entries, new: Entries) -> Entries:
+        """Return the entries that count, of a driver as it is known now."""
+        stale = self.lead is not None and self.lead.stale
+        self.count = len(new) if stale else None
+        self.buffer = entries if stale else _EMPTY
+        return new if stale else entries
 
     def _spend(self, entries: int) -> None:
         """Forget the targets that no driver can have in mind after these entries."""
@@ -177,6 +250,7 @@ class Session:
 
     def deflate(self, entries: Entries) -> None:
         """See a buffer of the deflate queue."""
+        entries = self._counted(entries, entries[: max(0, self.entries - self.latest)])
         if self.tracked and not self.taken.issuperset(entries):
             self.keep(
                 lambda kind: kind.encoding not in _ONE_NUMBER_A_PAGE,
@@ -185,6 +259,7 @@ class Session:
         self.taken.difference_update(entries)
         self.entries = max(0, self.entries - len(entries))
         self.lent, self.fresh = (), False
+        self.stated, self.yielded = False, True
 
     def write(self, actual: int) -> None:
         """See the driver write ``actual``; a value that nothing explains is let pass.
@@ -192,7 +267,7 @@ class Session:
         Two of its threads may write at once (OOM notifier and worker, 4.6 and later),
         so a wrong value proves nothing, but one that only some kinds would write does.
         """
-        self.actual = actual
+        self.actual, self.stated = actual, True
         if any(self.agrees(kind) for kind in self.alive):
             self.keep(self.agrees, lambda: f"actual = {actual}")
 
@@ -239,7 +314,11 @@ class Session:
             "alive": _names(self.alive),
             "last": _names([self.last] if self.last else []),
             "lent": _names(self.lent),
+            "buffer": [] if self.buffer == _EMPTY else list(self.buffer),
+            "places": self.places,
             "entries": self.entries,
+            "stated": self.stated,
+            "yielded": self.yielded,
             "actual": self.actual,
             "reads": [list(read) for read in self.reads.items()],
             "taken": sorted(self.taken),
@@ -269,7 +348,11 @@ class Session:
         session.alive = _named(session.alive, state["alive"])
         session.last = next(iter(_named(every, state["last"])), None)
         session.lent = _named(every, state["lent"])
+        session.buffer = tuple(map(_whole, state["buffer"][:WHOLE])) or _EMPTY
+        session.places = _optional(state["places"], (1 << 64) - 1) or 0
         session.entries = _whole(state["entries"])
+        session.stated = bool(state["stated"])
+        session.yielded = bool(state["yielded"])
         session.actual = _optional(state["actual"], MOST)
         session.reads = {
             _whole(value): _whole(size) for value, size in state["reads"][-MAX_READS:]
@@ -309,8 +392,9 @@ def _optional(value: object, most: int) -> int | None:
 
 def _reaches(kind: DriverKind, target: int, before: int, after: int) -> bool:
     """Return whether a kind that reads ``target`` may grow to ``after`` entries."""
-    return kind.units(after) <= kind.stops_at(target) or (
-        not kind.deflates and kind.reads(target) < kind.units(before)
+    units = kind.units(before)
+    return kind.units(after) <= kind.stops_at(target, units) or (
+        not kind.deflates and kind.reads(target) < units
     )
 
 
