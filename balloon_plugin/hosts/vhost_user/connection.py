@@ -53,6 +53,8 @@ def _guarded(
         except Exception:  # noqa: BLE001 - whatever it is, other guests live on
             _log.exception("%s: the device failed", self.name)
             self.close("the connection ends because the device failed")
+        if self._host.mapped.torn:
+            self.close("the connection ends: the front end took its memory away")
 
     return call
 

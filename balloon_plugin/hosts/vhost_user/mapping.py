@@ -2,7 +2,8 @@
 
 Knows regions, files and mappings; nothing of messages. A region is mapped from the
 file descriptor that came with it. The descriptor is kept, because pages are given back
-by punching holes in its file (:mod:`~balloon_plugin.hosts.discard`).
+by punching holes in its file (:mod:`~balloon_plugin.hosts.discard`). Below each mapping
+is a net (:mod:`~balloon_plugin.hosts.nets`), because a front end can shrink its file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from balloon_plugin import memory
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import Run
 from balloon_plugin.hosts.discard import Backing, give_back
+from balloon_plugin.hosts.nets import Net
 from balloon_plugin.hosts.vhost_user.payloads import Region
 from balloon_plugin.layouts import PAGE_SIZE
 
@@ -42,6 +44,7 @@ class _Mapped:
     mapping: mmap.mmap
     at: int
     host_page_size: int
+    net: Net
 
     def guest_region(self) -> memory.Region:
         """Return a new view of the region."""
@@ -60,6 +63,7 @@ class _Mapped:
         """Unmap, or leave it to the last view if somebody still holds one."""
         with contextlib.suppress(BufferError):
             self.mapping.close()
+            self.net.close()
 
 
 class MappedMemory:
@@ -80,6 +84,11 @@ class MappedMemory:
         """Bytes that can be given back at the least."""
         sizes = (mapped.host_page_size for mapped in self._mapped)
         return max(sizes, default=mmap.PAGESIZE)
+
+    @property
+    def torn(self) -> bool:
+        """Whether the front end took away memory that was in use."""
+        return any(mapped.net.torn for mapped in self._mapped)
 
     def replace(self, regions: Sequence[Region], fds: Sequence[int]) -> None:
         """Map these regions in place of all others, and own the descriptors.
@@ -172,7 +181,8 @@ def _map(region: Region, fd: int) -> _Mapped:
         mapping = mmap.mmap(fd, length, offset=start, **_NO_DUPLICATE)
     except (OSError, ValueError, OverflowError) as error:
         raise RefusalError(f"a region cannot be mapped: {error}") from error
-    return _Mapped(region, fd, mapping, region.offset - start, block)
+    net = Net(mapping, block)
+    return _Mapped(region, fd, mapping, region.offset - start, block, net)
 
 
 def _file_size(fd: int) -> int:
