@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Self, TypeVar
 
@@ -20,7 +21,7 @@ except ImportError:  # rich comes with the extra "cli"
 else:
     HAVE_RICH = True
 
-__all__ = ["Ticker", "error", "line", "progress", "table"]
+__all__ = ["Bar", "Ticker", "error", "line", "progress", "table"]
 
 _T = TypeVar("_T")
 
@@ -45,6 +46,59 @@ def progress(items: Iterable[_T], total: int) -> Iterator[_T]:
             end = "\r" if done < total else "\r\033[K"
             print(f"{done} of {total}", end=end, file=sys.stderr, flush=True)  # noqa: T201
         yield item
+
+
+class Bar:
+    """How far something is, and how long it will take; shown on a terminal only.
+
+    Use it as a context manager, and call it with how much is done, and of how much. The
+    first call says what was done before.
+
+    :ivar done: how much is done.
+    :ivar total: of how much.
+    """
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+        self._before: int | None = None
+        self._begun = time.monotonic()
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        """Begin with nothing done."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no unfinished line behind."""
+        if self._shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is, if that can be seen."""
+        self.done, self.total = done, total
+        if self._before is None:
+            self._before = done
+        if sys.stderr.isatty() and (text := self._text()) != self._shown:
+            self._shown = text
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _text(self) -> str:
+        full = _BAR * self.done // max(self.total, 1)
+        bar = "#" * full + "." * (_BAR - full)
+        return f"[{bar}] {self.done} of {self.total}{self._left()}"
+
+    def _left(self) -> str:
+        """Return how long it will take, by what it took until now."""
+        new = self.done - (self._before or 0)
+        if not new:
+            return ""
+        each = (time.monotonic() - self._begun) / new
+        minutes, seconds = divmod(round(each * (self.total - self.done)), 60)
+        return f", {minutes} min {seconds} s left" if minutes else f", {seconds} s left"
+
+
+_BAR: Final = 30
+"""Columns of a bar."""
 
 
 class Ticker:

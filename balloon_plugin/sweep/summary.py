@@ -1,0 +1,132 @@
+"""What a sweep found, in tables and sentences. Draws nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from balloon_plugin.sweep import figures
+from balloon_plugin.sweep.decision import Decision, Outsider, Part, Step, Tipping
+from balloon_plugin.sweep.measures import MEASURES
+from balloon_plugin.sweep.result import Difference, Result
+
+__all__ = ["advice", "legend", "rates_table", "reasons"]
+
+
+def rates_table(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows: measures down, policies across, intervals below."""
+    rows = []
+    for measure in MEASURES:
+        rates = [result.rate(policy, measure) for policy in result.policies]
+        unit = "%" if measure.is_share else measure.unit
+        values = (
+            figures.figure(rate.estimate.value, measure, result.runs) for rate in rates
+        )
+        rows.append([measure.name, *values, unit])
+        ends = (figures.between(rate.estimate, measure, result.runs) for rate in rates)
+        rows.append(["", *ends, ""])
+    return ["", *result.policies, ""], rows
+
+
+def legend() -> Iterator[str]:
+    """Yield a line that says what each measure is."""
+    for measure in MEASURES:
+        yield f"{measure.name}: {measure.about}"
+    yield "intervals are of 95 %, each for itself; amounts are for each guest"
+
+
+def advice(result: Result, decision: Decision) -> list[str]:
+    """Return what to do, in a sentence for each choice."""
+    first = decision.choices[0]
+    if len(result.policies) == 1:
+        return [f"Only {first} was run: there is nothing to choose."]
+    if not decision.steps:
+        why = "no other policy harms fewer guests or leaves fewer balloons unusable"
+        return [f"Choose {first}: {why}."]
+    bounds = [_bound(step) for step in decision.steps]
+    price = f"worth fewer than {bounds[0]} unusable balloons to you"
+    told = [f"Choose {first} if one harmed guest is {price}."]
+    for step, bound in zip(decision.steps, [*bounds[1:], ""], strict=True):
+        but = f" but fewer than {bound}" if bound else ""
+        told.append(f"Choose {step.policy} if it is worth more{but}.")
+    return told
+
+
+def _bound(step: Step) -> str:
+    value, low, high = (
+        figures.price(end)
+        for end in (step.price.value, step.price.low, step.price.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def reasons(result: Result, decision: Decision) -> Iterator[str]:
+    """Yield why, and what would change it, in sentences."""
+    for step in decision.steps:
+        yield _compared(result, step.policy, step.before, (step.harmed, step.unusable))
+        yield from _parts(step)
+    for outsider in decision.outsiders:
+        pair = outsider.harmed, outsider.unusable
+        yield (
+            f"{outsider.policy} is the best at no price. "
+            f"{_compared(result, outsider.policy, outsider.instead, pair)} "
+            f"{_change(result, outsider)}"
+        )
+
+
+def _compared(
+    result: Result, policy: str, other: str, pair: tuple[Difference, Difference]
+) -> str:
+    harmed, unusable = (_more(result, difference) for difference in pair)
+    return (
+        f"{policy} harms {harmed} guests than {other}, and leaves {unusable} balloons "
+        "unusable."
+    )
+
+
+def _more(result: Result, difference: Difference) -> str:
+    estimate = difference.estimate
+    told = figures.points(estimate, result.runs)
+    unsure = ", which may be chance," if estimate.is_zero and estimate.value else ""
+    return f"{told}{unsure} {'fewer' if estimate.value < 0 else 'more'}"
+
+
+def _parts(step: Step) -> Iterator[str]:
+    """Yield on which classes a step hangs, those of most weight."""
+    saved = sum(part.harmed for part in step.parts)
+    cost = sum(part.unusable for part in step.parts)
+    by_harm = max(step.parts, key=lambda part: part.harmed)
+    by_cost = max(step.parts, key=lambda part: part.unusable)
+    yield (
+        f"{by_harm.harmed / saved:.0%} of the guests that it saves are of the class "
+        f"{by_harm.kind.name}: {_without(step, by_harm)}."
+    )
+    if cost > 0:
+        yield (
+            f"{by_cost.unusable / cost:.0%} of the balloons that it costs are of the "
+            f"class {by_cost.kind.name}: {_without(step, by_cost)}."
+        )
+
+
+def _without(step: Step, part: Part) -> str:
+    if part.price is None:
+        return f"without it {step.policy} would save nobody"
+    return f"without it the price would be {figures.price(part.price)}"
+
+
+def _change(result: Result, outsider: Outsider) -> str:
+    """Return what would have to be for an outsider to be better."""
+    wishes = ("harm fewer guests", "leave fewer balloons unusable")
+    told = [
+        f"It would {wish} if {_tipping(result, tipping)}."
+        for wish, tipping in zip(wishes, outsider.tippings, strict=True)
+        if tipping
+    ]
+    return " ".join(told) or "There is no class of guests in which it does better."
+
+
+def _tipping(result: Result, tipping: Tipping) -> str:
+    now = tipping.kind.draws / result.runs
+    return (
+        f"more than {tipping.share:.1%} of the fleet were of the class "
+        f"{tipping.kind.name} (now {now:.1%})"
+    )
