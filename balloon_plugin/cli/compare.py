@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
         "--markdown",
         type=Path,
         metavar="FILE",
-        help="with --matrix, put the table where FILE has its markers",
+        help="with --matrix, put the table and the limits where FILE has its markers",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
 
@@ -134,8 +134,9 @@ def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
         return 0
     if arguments.markdown:
         text = arguments.markdown.read_text()
-        table = report.in_markdown(tallies)
-        arguments.markdown.write_text(report.replaced(text, "matrix", table))
+        text = report.replaced(text, "matrix", report.in_markdown(tallies))
+        text = report.replaced(text, "limits", report.limits_in_markdown())
+        arguments.markdown.write_text(text)
     show.table(HEADS, [each.cells() for each in tallies])
     for text in ("", report.MATRIX_LEGEND, "", *report.worst_cases(tallies)):
         show.line(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from balloon_plugin.compare.limits import LIMITS
 from balloon_plugin.compare.runner import Row
 from balloon_plugin.compare.tally import HEADS, Tally, command
 
@@ -14,6 +15,7 @@ __all__ = [
     "ROW_HEADS",
     "cells",
     "in_markdown",
+    "limits_in_markdown",
     "replaced",
     "style",
     "worst_cases",
@@ -47,7 +49,8 @@ MATRIX_LEGEND: Final = """\
 right: the verdict is the truth
 harmed: the guest lost pages that it was using, whoever took them
 unusable: the balloon did not come to its target and back, though it could have
-parked: pages are missing after all were asked back; all pages are of 4 KiB"""
+parked: pages are missing after all were asked back; all pages are of 4 KiB
+unavoidable: runs with a failure that no policy avoids, which is not counted before"""
 """What the columns of the confusion matrix mean."""
 
 
@@ -88,6 +91,14 @@ def in_markdown(tallies: Sequence[Tally]) -> str:
     lines = [HEADS, ("---", *("---:" for _ in HEADS[1:]))]
     lines += [(f"`{tally.policy}`", *tally.cells()[1:]) for tally in tallies]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def limits_in_markdown() -> str:
+    """Return what no policy avoids, with the proofs, as a list in Markdown."""
+    return "".join(
+        f"{each.name} ({', '.join(sorted(each.heads))})\n: {each.proof}\n\n"
+        for each in LIMITS
+    )
 
 
 def replaced(text: str, name: str, block: str) -> str:

@@ -31,7 +31,8 @@ class Row:
     :ivar guest: the name of the guest that booted first.
     :ivar circumstance: the name of what was special.
     :ivar policy: the policy with its options.
-    :ivar truth: ``good``, ``buggy`` or ``undecided``, of the guest that ran last.
+    :ivar judged: the name of the guest that ran last, whom the verdict is about.
+    :ivar truth: ``good``, ``buggy`` or ``undecided``, of that guest.
     :ivar verdict: the same three, at the end.
     :ivar state: the policy's own name for where it stood.
     :ivar harm_pages: pages in use that were lost, whoever lost them.
@@ -53,6 +54,7 @@ class Row:
     guest: str
     circumstance: str
     policy: str
+    judged: str
     truth: str
     verdict: str
     state: str
@@ -113,6 +115,7 @@ def run(
             guest=profile.name,
             circumstance=circumstance.name,
             policy=policy,
+            judged=guest.profile.name,
             truth=guest.profile.truth.value,
             verdict=verdict.judgement.value,
             state=verdict.state,

@@ -1,4 +1,8 @@
-"""Rows of a matrix counted: a confusion matrix for each policy, and the worst cases."""
+"""Rows of a matrix counted: a confusion matrix for each policy, and the worst cases.
+
+What no policy could have avoided is counted apart, see
+:mod:`~balloon_plugin.compare.limits`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from balloon_plugin.compare.limits import limit
 from balloon_plugin.compare.runner import Row
 from balloon_plugin.events import Judgement
 
@@ -33,6 +38,10 @@ class Failure:
     pages: Callable[[Row], int] | None = None
 
 
+PARKED: Final = Failure(
+    "parked", lambda row: row.parked_pages > 0, lambda row: row.parked_pages
+)
+
 FAILURES: Final = (
     Failure(
         "harmed",
@@ -43,15 +52,20 @@ FAILURES: Final = (
     Failure("false BUGGY", lambda row: row.verdict == _BUGGY != row.truth),
     Failure("undecided", lambda row: row.verdict == _UNDECIDED != row.truth),
     Failure("unusable", lambda row: row.usable_at_best and not row.usable),
-    Failure(
-        "parked",
-        lambda row: row.parked_pages > 0,
-        lambda row: row.parked_pages,
-    ),
+    PARKED,
 )
 """Every way to fail, the worst first."""
 
-HEADS: Final = ("policy", "runs", "right", *(failure.head for failure in FAILURES))
+UNAVOIDABLE: Final = "unavoidable"
+"""The head of the column of runs in which a failure was not to be avoided."""
+
+HEADS: Final = (
+    "policy",
+    "runs",
+    "right",
+    *(failure.head for failure in FAILURES),
+    UNAVOIDABLE,
+)
 """What :attr:`Tally.cells` are."""
 
 
@@ -77,11 +91,13 @@ class Tally:
     :ivar runs: how many there were.
     :ivar right: verdicts that are the truth.
     :ivar counts: by the head of each way to fail.
+    :ivar unavoidable: runs with a failure that no policy avoids.
     """
 
     policy: str
     runs: int = 0
     right: int = 0
+    unavoidable: int = 0
     counts: dict[str, Count] = field(
         default_factory=lambda: {failure.head: Count() for failure in FAILURES}
     )
@@ -90,9 +106,18 @@ class Tally:
         """Count a row."""
         self.runs += 1
         self.right += row.right
-        for failure in FAILURES:
-            if failure.failed(row):
-                self._add_failure(failure, row)
+        failures = [failure for failure in FAILURES if failure.failed(row)]
+        avoidable = [each for each in failures if limit(row, each.head) is None]
+        self.unavoidable += len(avoidable) < len(failures)
+        for failure in avoidable:
+            self._add_failure(failure, row)
+
+    @property
+    def failures(self) -> int:
+        """Failures that could have been avoided; parked pages are a cost, and none."""
+        return sum(
+            count.runs for head, count in self.counts.items() if head != PARKED.head
+        )
 
     def _add_failure(self, failure: Failure, row: Row) -> None:
         count = self.counts[failure.head]
@@ -110,6 +135,7 @@ class Tally:
             str(self.runs),
             str(self.right),
             *(_cell(self.counts[failure.head]) for failure in FAILURES),
+            str(self.unavoidable or "-"),
         )
 
     def worst(self) -> list[tuple[str, Row]]:
@@ -117,7 +143,7 @@ class Tally:
         return [
             (head, count.worst)
             for head, count in self.counts.items()
-            if count.worst is not None and head != "parked"
+            if count.worst is not None and head != PARKED.head
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,6 +152,7 @@ class Tally:
             "policy": self.policy,
             "runs": self.runs,
             "right": self.right,
+            "unavoidable": self.unavoidable,
             "failures": {
                 head: {
                     "runs": count.runs,
