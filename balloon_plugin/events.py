@@ -9,8 +9,8 @@ guest-physical addresses divided by 4096, whatever the guest's own page size is.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 __all__ = [
     "ActualWritten",
@@ -33,8 +33,11 @@ __all__ = [
     "PagesInflated",
     "PagesReclaimed",
     "PluginFailed",
+    "PolicyEvent",
     "QueueSeen",
     "Run",
+    "ShadowDiverged",
+    "ShadowGuesses",
     "StateLoaded",
     "StatsReceived",
     "TargetAnswered",
@@ -352,9 +355,15 @@ class PagesReclaimed:
 
 @dataclass(frozen=True, slots=True)
 class TargetAnswered:
-    """What ``set_target`` told the user."""
+    """What ``set_target`` told the user.
+
+    :ivar reply: the answer.
+    :ivar asked: the target that was asked for, clamped to RAM; ``None`` where one that
+        waited for the verdict is refused in the end.
+    """
 
     reply: TargetReply
+    asked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,9 +371,13 @@ class StateLoaded:
     """A saved session was loaded.
 
     :ivar verdict_known: whether the policy's part was in it and was taken.
+    :ivar ballooned: pages in the restored balloon.
+    :ivar state: the part of the snapshot that is the policy's and the user's.
     """
 
     verdict_known: bool
+    ballooned: int = 0
+    state: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +397,40 @@ class PluginFailed:
     error: str
 
 
-Event: TypeAlias = (
+@dataclass(frozen=True, slots=True)
+class ShadowDiverged:
+    """A policy without power would have acted otherwise than the one that has it.
+
+    Told when this begins, and when it becomes another difference than before.
+
+    :ivar policy: the shadow, with its options.
+    :ivar at: the event after which it would, counted from 1 among those that policies
+        observe.
+    :ivar gate: the shadow's gate.
+    :ivar live: the gate that holds.
+    """
+
+    policy: str
+    at: int
+    gate: Gate
+    live: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowGuesses:
+    """What a shadow concludes is only a guess from here to the next reset.
+
+    :ivar policy: the shadow, with its options.
+    :ivar at: the event from which on that is so, counted as for ``ShadowDiverged``.
+    :ivar why: what the guest never saw, a sentence.
+    """
+
+    policy: str
+    at: int
+    why: str
+
+
+PolicyEvent: TypeAlias = (
     GuestDescribed
     | FeaturesAcked
     | DriverReady
@@ -397,6 +443,11 @@ Event: TypeAlias = (
     | DeviceReset
     | TargetRequested
     | TimePassed
+)
+"""An event that policies observe."""
+
+Event: TypeAlias = (
+    PolicyEvent
     | GuestFault
     | GateChanged
     | VerdictChanged
@@ -404,5 +455,7 @@ Event: TypeAlias = (
     | TargetAnswered
     | StateLoaded
     | PluginFailed
+    | ShadowDiverged
+    | ShadowGuesses
 )
-"""Any event; a policy observes those from GuestDescribed to TimePassed."""
+"""Any event; those beside :data:`PolicyEvent` are for observers only."""

@@ -104,7 +104,7 @@ class Gatekeeper:
         :param remark: what else to say of it.
         """
         reply = self._ask(num_pages, remark)
-        self._observers.emit(TargetAnswered(reply))
+        self._observers.emit(TargetAnswered(reply, num_pages))
         if reply.answer is Answer.ACCEPTED:
             # Also for the target that it has already: a driver that overslept it wakes.
             self._announce()
@@ -168,7 +168,7 @@ class Gatekeeper:
             self._held = Gate(
                 ballooned, reclaim=False, targets=Answer.REFUSED, reason=_NO_VERDICT
             )
-        self._observers.emit(StateLoaded(verdict_known=known))
+        self._observers.emit(StateLoaded(known, ballooned, dict(state)))
         self._settle()
 
     def _settle(self) -> None:

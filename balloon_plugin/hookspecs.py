@@ -293,7 +293,8 @@ def policy_observe(event: Event) -> None:
     On :class:`~balloon_plugin.events.DeviceReset` the policy forgets all that it learnt
     of the driver. What the host said of the guest and the user's target stay true.
 
-    :param event: from ``GuestDescribed`` to ``TimePassed``; unknown ones are ignored.
+    :param event: one of :data:`~balloon_plugin.events.PolicyEvent`; unknown ones are
+        ignored.
 
     .. versionadded:: 0.1
     """

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from balloon_plugin import events
-from balloon_plugin.events import Event, Gate, Verdict
+from balloon_plugin.events import Event, Gate, Translation, Verdict
 
-__all__ = ["is_news", "sentence"]
+__all__ = ["difference", "is_news", "sentence"]
 
 _NEWS = (
     events.DeviceReset,
     events.GuestFault,
     events.PluginFailed,
+    events.ShadowDiverged,
+    events.ShadowGuesses,
     events.StateLoaded,
     events.TargetAnswered,
     events.VerdictChanged,
@@ -67,6 +69,10 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return f"state loaded, verdict {'known' if known else 'not known'}"
         case events.PluginFailed(plugin, hook, error):
             return f"{plugin} failed in {hook}: {' '.join(error.split())}"
+        case events.ShadowDiverged(policy, at, gate, live):
+            return f"shadow {policy}, from event {at} on: {difference(gate, live)}"
+        case events.ShadowGuesses(policy, at, why):
+            return f"shadow {policy} only guesses from event {at} on: {why}"
 
 
 def _numbers(pfns: tuple[int, ...]) -> str:
@@ -78,6 +84,24 @@ def _numbers(pfns: tuple[int, ...]) -> str:
 def _gate(gate: Gate) -> str:
     reclaim = "reclaims" if gate.reclaim else "does not reclaim"
     return f"gate: shows {gate.num_pages}, {reclaim}, targets {gate.targets.value}"
+
+
+def difference(gate: Gate, live: Gate) -> str:
+    """Say what a shadow would do otherwise than the policy that has the power."""
+    return (
+        ", ".join(f"would {act}" for act in _acts(gate) if act not in _acts(live))
+        or "would do the same"
+    )
+
+
+def _acts(gate: Gate) -> tuple[str, ...]:
+    how = "" if gate.translation == Translation() else ", translated"
+    reclaim = "reclaim" if gate.reclaim else "reclaim nothing"
+    return (
+        f"show {gate.num_pages}",
+        f"{reclaim}{how}",
+        f"have targets {gate.targets.value}",
+    )
 
 
 def _verdict(verdict: Verdict) -> str:

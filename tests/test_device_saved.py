@@ -55,7 +55,7 @@ def test_a_session_is_carried_whole():
     assert made.device.query() == source.device.query()
     assert made.device.get_config(0, 16) == source.device.get_config(0, 16)
     assert made.policy.loaded == [{"scripted": 1}]
-    assert made.recorder.of(StateLoaded) == [StateLoaded(verdict_known=True)]
+    assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [True]
     assert made.device.save() == state
 
 
@@ -139,7 +139,7 @@ def test_a_balloon_without_a_verdict_is_held_and_says_so():
     assert "without a verdict" in reply.reason
     made.inflate(100)
     assert made.host.discards == []
-    assert made.recorder.of(StateLoaded) == [StateLoaded(verdict_known=False)]
+    assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [False]
 
 
 def test_a_held_balloon_is_shown():
@@ -176,7 +176,7 @@ def test_pages_whose_number_was_never_said_are_held_too():
 def test_a_verdict_of_another_policy_is_none():
     made = restored(session(opened(gate=follow)), "probe")
 
-    assert made.recorder.of(StateLoaded) == [StateLoaded(verdict_known=False)]
+    assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [False]
     assert made.target() == 29
 
 

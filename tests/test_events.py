@@ -27,7 +27,7 @@ def test_all_names_are_exported_in_order():
         if getattr(value, "__module__", None) == events.__name__
     }
 
-    assert public | {"Event", "Run"} == set(events.__all__)
+    assert public | {"Event", "PolicyEvent", "Run"} == set(events.__all__)
     assert events.__all__ == sorted(events.__all__)
 
 

@@ -498,7 +498,7 @@ def test_a_known_verdict_is_taken_over():
     keeper.load(saved(), ballooned=10)
 
     assert keeper.scripted.loaded == [{"scripted": 1}]
-    assert keeper.recorder.of(StateLoaded) == [StateLoaded(verdict_known=True)]
+    assert keeper.recorder.of(StateLoaded) == [StateLoaded(True, 10, saved())]
     assert keeper.gate == follow(50)
 
 
@@ -521,7 +521,7 @@ def test_a_balloon_without_a_verdict_is_held_as_it_is(state):
     assert not keeper.gate.reclaim
     assert keeper.gate.targets is Answer.REFUSED
     assert "without a verdict" in keeper.gate.reason
-    assert keeper.recorder.of(StateLoaded) == [StateLoaded(verdict_known=False)]
+    assert keeper.recorder.of(StateLoaded) == [StateLoaded(False, 10, state)]
     assert keeper.announcements == 1
 
 
@@ -586,4 +586,17 @@ def test_an_empty_balloon_without_a_verdict_is_simply_new(state):
 
     assert keeper.gate == SHUT
     assert keeper.requested == 50
-    assert keeper.recorder.of(StateLoaded) == [StateLoaded(verdict_known=False)]
+    assert keeper.recorder.of(StateLoaded) == [StateLoaded(False, 0, state)]
+
+
+def test_an_answer_says_what_was_asked_for():
+    keeper = Keeper(SHUT)
+    keeper.forget()
+
+    keeper.set_target(70, "")
+    keeper.scripted.gate = REFUSING
+    keeper.observe(DriverReady())
+    keeper.set_target(80, "")
+
+    asked = [event.asked for event in keeper.recorder.of(TargetAnswered)]
+    assert asked == [70, None, 80]

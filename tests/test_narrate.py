@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,8 @@ from balloon_plugin.events import (
     PagesReclaimed,
     PluginFailed,
     QueueSeen,
+    ShadowDiverged,
+    ShadowGuesses,
     StateLoaded,
     StatsReceived,
     TargetAnswered,
@@ -34,6 +37,7 @@ from balloon_plugin.events import (
     TargetReply,
     TargetRequested,
     TimePassed,
+    Translation,
     Verdict,
     VerdictChanged,
 )
@@ -44,6 +48,8 @@ BUGGY = Verdict(
     (Defect.PFN_WIDTH, Defect.NO_DEFLATE),
     (Evidence("actual = 16", "Old."), Evidence("actual = 256", "Look.")),
 )
+
+SHOWN = Gate(16, reclaim=False, targets=Answer.DEFERRED)
 
 SENTENCES = [
     (
@@ -73,7 +79,7 @@ SENTENCES = [
     (GuestFault("no such queue"), "driver at fault: no such queue"),
     (GuestFault("a loop", 0), "driver at fault in queue 0: a loop"),
     (
-        GateChanged(Gate(16, reclaim=False, targets=Answer.DEFERRED)),
+        GateChanged(SHOWN),
         "gate: shows 16, does not reclaim, targets deferred",
     ),
     (
@@ -96,6 +102,16 @@ SENTENCES = [
     (
         PluginFailed("patience", "policy_gate", "KeyError: 1"),
         "patience failed in policy_gate: KeyError: 1",
+    ),
+    (
+        ShadowDiverged(
+            "probe", 4, SHOWN, Gate(0, reclaim=False, targets=Answer.REFUSED)
+        ),
+        "shadow probe, from event 4 on: would show 16, would have targets deferred",
+    ),
+    (
+        ShadowGuesses("probe", 5, "It read 33."),
+        "shadow probe only guesses from event 5 on: It read 33.",
     ),
 ]
 
@@ -130,7 +146,21 @@ def test_an_operator_is_told_of_verdicts_targets_and_failures_alone():
         DeviceReset,
         GuestFault,
         PluginFailed,
+        ShadowDiverged,
+        ShadowGuesses,
         StateLoaded,
         TargetAnswered,
         VerdictChanged,
     }
+
+
+def test_a_difference_of_pages_read_otherwise_is_told():
+    translated = replace(SHOWN, translation=Translation(swap_pfns=True))
+
+    assert narrate.difference(translated, SHOWN) == (
+        "would reclaim nothing, translated"
+    )
+
+
+def test_no_difference_is_told_as_well():
+    assert narrate.difference(SHOWN, SHOWN) == "would do the same"

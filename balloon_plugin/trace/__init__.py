@@ -1,0 +1,19 @@
+"""Traces: all that happened to one device, in a file that can be replayed."""
+
+from __future__ import annotations
+
+from balloon_plugin.trace.files import create, read
+from balloon_plugin.trace.lines import Concluded, Header, Moment, decode, encode
+from balloon_plugin.trace.recorder import Recorder, recording
+
+__all__ = [
+    "Concluded",
+    "Header",
+    "Moment",
+    "Recorder",
+    "create",
+    "decode",
+    "encode",
+    "read",
+    "recording",
+]

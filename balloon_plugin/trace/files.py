@@ -1,0 +1,141 @@
+"""The files that hold traces: plain, or compressed with zstd if the name ends so.
+
+Knows lines and no events. A file that exists is never written to. What a crash leaves
+is readable: a plain file has every event whose writing began before, since each goes to
+the kernel at once; a compressed one has all up to a second before its last.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Final, Protocol
+
+from balloon_plugin.errors import HostError
+
+__all__ = ["Sink", "create", "read"]
+
+_ZSTD_NAME: Final = ".zst"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+
+_EVERY: Final = 1.0
+"""Seconds after which what was compressed goes to the kernel.
+
+More often, and it compresses less: with each event a tenth as well.
+"""
+
+_NEEDED: Final = (
+    "the trace is compressed with zstd, which needs a package: "
+    "pip install 'balloon-plugin[trace]', or leave .zst away"
+)
+
+
+class Sink(Protocol):
+    """Where the lines of a trace go."""
+
+    def write(self, line: bytes) -> None:
+        """Write one line; raise ``OSError`` if that cannot be done whole."""
+
+    def close(self) -> None:
+        """Write what is still kept, and close the file."""
+
+
+class _Plain:
+    """Lines as they are, each in the kernel's hands when ``write`` returns."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+
+    def write(self, line: bytes) -> None:
+        if self._file.write(line) != len(line):
+            raise OSError("the trace is cut off: the disk is full")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Compressed:
+    """Lines through a compressor, flushed about once a second."""
+
+    def __init__(self, file: io.FileIO, zstandard: Any) -> None:
+        compressor = zstandard.ZstdCompressor(write_checksum=True)
+        self._stream = compressor.stream_writer(file)
+        self._flushed = time.monotonic()
+
+    def write(self, line: bytes) -> None:
+        self._stream.write(line)
+        now = time.monotonic()
+        if now - self._flushed >= _EVERY:
+            self._flushed = now
+            self._stream.flush()
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def create(path: Path) -> tuple[Path, Sink]:
+    """Make a new file for a trace; return its path, too.
+
+    If there is a file of this name, the first number that is free goes before the
+    suffix: ``night.jsonl``, ``night.1.jsonl``.
+
+    :raises HostError: if it cannot be made, or zstd is needed and missing.
+    """
+    zstandard = _zstandard() if path.name.endswith(_ZSTD_NAME) else None
+    try:
+        name, file = _new(path)
+    except OSError as error:
+        raise HostError(
+            f"the trace {path} cannot be written: {error.strerror}"
+        ) from error
+    return name, _Plain(file) if zstandard is None else _Compressed(file, zstandard)
+
+
+def _new(path: Path) -> tuple[Path, io.FileIO]:
+    stem, dot, suffix = path.name.partition(".")
+    for number in itertools.count():
+        name = path.with_name(f"{stem}.{number}{dot}{suffix}") if number else path
+        try:
+            return name, io.FileIO(name, "x")
+        except FileExistsError:
+            continue
+    raise AssertionError("there is always another number")
+
+
+def read(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, decompressed if it is compressed, whatever its name.
+
+    :raises HostError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield from _decompressed(file)
+    except OSError as error:
+        raise HostError(
+            f"the trace {path} cannot be read: {error.strerror or error}"
+        ) from error
+
+
+def _decompressed(file: IO[bytes]) -> Iterator[bytes]:
+    magic = file.read(len(_ZSTD_MAGIC))
+    file.seek(0)
+    if magic != _ZSTD_MAGIC:
+        yield from file
+        return
+    zstandard = _zstandard()
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(file) as stream:
+            yield from io.BufferedReader(stream)
+    except zstandard.ZstdError as error:
+        raise HostError(f"the compressed trace is damaged: {error}") from error
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        raise HostError(_NEEDED) from error
+    return zstandard

@@ -1,0 +1,143 @@
+"""Where traces are kept: what is written is there, and what a crash leaves is read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from balloon_plugin.errors import HostError
+from balloon_plugin.trace import create, files, read
+
+LINES = [b"%d times something\n" % number for number in range(200)]
+NAMES = ["night.jsonl", "night.jsonl.zst"]
+
+
+def write(path, lines=LINES):
+    own, sink = create(path)
+    for line in lines:
+        sink.write(line)
+    sink.close()
+    return own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_come_back(tmp_path, name):
+    path = write(tmp_path / name)
+
+    assert path.name == name
+    assert list(read(path)) == LINES
+
+
+def test_a_plain_trace_is_text(tmp_path):
+    assert write(tmp_path / "x").read_bytes() == b"".join(LINES)
+
+
+def test_a_compressed_one_is_smaller(tmp_path):
+    assert write(tmp_path / "x.zst").stat().st_size < len(b"".join(LINES)) / 4
+
+
+def test_compression_is_seen_whatever_the_name(tmp_path):
+    path = write(tmp_path / "x.zst").rename(tmp_path / "y")
+
+    assert list(read(path)) == LINES
+
+
+def test_a_file_is_never_written_over(tmp_path):
+    (tmp_path / "night.jsonl.zst").write_text("mine")
+
+    names = [write(tmp_path / "night.jsonl.zst").name for _ in range(2)]
+
+    assert names == ["night.1.jsonl.zst", "night.2.jsonl.zst"]
+    assert (tmp_path / "night.jsonl.zst").read_text() == "mine"
+
+
+# --- crashes ------------------------------------------------------------------------
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from balloon_plugin.trace import create
+_, sink = create(Path(sys.argv[1]))
+for number in range(int(sys.argv[2])):
+    sink.write(b"%d times something\\n" % number)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_whoever_is_killed_leaves_every_line(tmp_path):
+    program = [sys.executable, "-c", DYING, str(tmp_path / "x"), "50"]
+
+    done = subprocess.run(program, check=False)  # noqa: S603 - our own interpreter
+
+    assert done.returncode == -signal.SIGKILL
+    assert list(read(tmp_path / "x")) == LINES[:50]
+
+
+def test_what_is_compressed_is_there_a_second_later(tmp_path, monkeypatch):
+    _, sink = create(tmp_path / "x.zst")
+    sink.write(LINES[0])
+    before = list(read(tmp_path / "x.zst"))
+    monkeypatch.setattr(files, "_EVERY", 0.0)
+
+    sink.write(LINES[1])
+
+    assert before == []
+    assert list(read(tmp_path / "x.zst")) == LINES[:2]
+    sink.close()
+
+
+@pytest.mark.parametrize("part", [1, 2, 3])
+def test_a_compressed_file_may_end_anywhere(tmp_path, part):
+    noise = [os.urandom(40).hex().encode() + b"\n"] * 9
+    path = write(tmp_path / "x.zst", noise + LINES)
+    whole, data = list(read(path)), path.read_bytes()
+    path.write_bytes(data[: len(data) * part // 4])
+
+    left = b"".join(read(path))
+
+    assert b"".join(whole).startswith(left)
+
+
+# --- what goes wrong ----------------------------------------------------------------
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with pytest.raises(HostError, match="x cannot be read: No such file"):
+        list(read(tmp_path / "x"))
+
+
+def test_a_place_that_takes_none_is_named(tmp_path):
+    with pytest.raises(HostError, match="x cannot be written: No such file"):
+        create(tmp_path / "none" / "x")
+
+
+def test_damage_in_a_compressed_file_is_said(tmp_path):
+    path = write(tmp_path / "x.zst")
+    data = bytearray(path.read_bytes())
+    data[4:12] = b"\xff" * 8
+    path.write_bytes(data)
+
+    with pytest.raises(HostError, match="compressed trace is damaged"):
+        list(read(path))
+
+
+@pytest.mark.parametrize("use", [create, lambda path: list(read(path))])
+def test_without_the_package_it_says_which(tmp_path, monkeypatch, use):
+    write(tmp_path / "x.zst").rename(tmp_path / "y.zst")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+
+    with pytest.raises(HostError, match=r"pip install 'balloon-plugin\[trace\]'"):
+        use(tmp_path / "y.zst")
+
+
+def test_a_disk_that_is_full_is_an_error_for_whoever_writes():
+    class Full:
+        def write(self, line):
+            return len(line) - 1
+
+    with pytest.raises(OSError, match="disk is full"):
+        files._Plain(Full()).write(b"something\n")
