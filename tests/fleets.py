@@ -43,6 +43,7 @@ def row(policy, *, right=True, harm=0, usable=True, taken=0, guest="linux-3.4-be
         guest=guest,
         circumstance="usual",
         policy=policy,
+        judged=guest,
         truth="good",
         verdict="good" if right else "buggy",
         state="",
