@@ -23,6 +23,9 @@ def somebody_on(path):
 IN_USE = "somebody listens on {} already: stop that daemon or choose another path"
 NO_SOCKET = "{} exists and is no socket: remove it or choose another path"
 IMPOSSIBLE = "the socket {} cannot be made: {}; choose another path"
+TWO_OF_A_NAME = (
+    "two guests are called mine: give one another name, --socket NAME=mine.sock"
+)
 NO_FOLDER = "No such file or directory"
 LONG = "x" * 108
 
@@ -32,7 +35,8 @@ LONG = "x" * 108
     [
         ("--socket alive", IN_USE.format("alive")),
         ("--socket mine --socket alive", IN_USE.format("alive")),
-        ("--socket mine --socket mine", IN_USE.format("mine")),
+        ("--socket mine --socket b=mine", IN_USE.format("mine")),
+        ("--socket mine --socket mine.sock", TWO_OF_A_NAME),
         ("--socket mine --control mine", IN_USE.format("mine")),
         ("--socket mine --control alive", IN_USE.format("alive")),
         ("--socket file", NO_SOCKET.format("file")),
@@ -57,7 +61,7 @@ def test_a_socket_that_cannot_be_had_is_refused(refused, folder, words, sentence
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_the_sockets_are_gone(serve, folder, number):
     served = serve("--socket", "a", "--socket", "b", "--control", "c")
-    assert names_in(folder) == ["a", "b", "c", "c.1"]
+    assert names_in(folder) == ["a", "b", "c"]
 
     served.send_signal(number)
 
@@ -119,14 +123,14 @@ def test_a_target_from_before_the_guest_is_kept_until_its_ram_is_known(
         assert (status["requested"], status["advertised"]) == (known, known)
 
 
-def test_several_guests_have_a_device_and_a_control_socket_each(serve, refused, ctl):
+def test_several_guests_share_a_control_socket(serve, refused, ctl):
     serve("--socket", "a", "--socket", "b", "--control", "c", "--policy", "none")
     with contextlib.closing(Guest("b")):
-        until(lambda: ctl("c.1", "query")["driver"])
+        until(lambda: ctl("c", "query", "b")["driver"])
 
-        assert ctl("c.1", "balloon", "0")["requested"] == RAM
-        assert ctl("c", "query")["requested"] == 0
-        assert refused("ctl", "c", "balloon", "0") == (
+        assert ctl("c", "balloon", "0", "b")["requested"] == RAM
+        assert ctl("c", "query", "a")["requested"] == 0
+        assert refused("ctl", "c", "balloon", "0", "a") == (
             "the guest's memory is not known before a front end connects"
         )
 
@@ -136,11 +140,11 @@ def test_a_front_end_that_talks_nonsense_is_a_sentence(serve, ctl):
     with contextlib.closing(Guest("b")), socket.socket(socket.AF_UNIX) as liar:
         liar.connect("a")
         liar.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        until(lambda: ctl("c.1", "query")["driver"])
+        until(lambda: ctl("c", "query", "b")["driver"])
 
         with pytest.raises(ConnectionResetError):
             liar.recv(100)
-        assert ctl("c.1", "query")["driver"]
+        assert ctl("c", "query", "b")["driver"]
     served.terminate()
     _, log = served.communicate()
     assert "a: the connection ends: " in log

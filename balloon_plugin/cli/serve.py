@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import functools
 import logging
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from balloon_plugin import control, narrate, show
+from balloon_plugin.calls import Device
 from balloon_plugin.cli.parsing import add_facts, add_policy, command, member, size
+from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Event
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.vhost_user.daemon import Daemon, Slot
@@ -29,11 +32,12 @@ def add(commands: Any) -> None:
     parser.set_defaults(log_level=logging.INFO)
     parser.add_argument(
         "--socket",
-        type=Path,
+        type=_named_socket,
         action="append",
         required=True,
-        metavar="PATH",
-        help="a socket to make and listen on; give several for several guests",
+        metavar="[NAME=]PATH",
+        help="a socket to make and listen on; give several for several guests, which "
+        "are called by their NAME (default: that of the file, without its suffix)",
     )
     add_policy(parser)
     parser.add_argument(
@@ -46,8 +50,7 @@ def add(commands: Any) -> None:
         "--control",
         type=Path,
         metavar="PATH",
-        help="a QMP socket to make, through which the target can be changed; with "
-        "several sockets the first has this path, the others .1, .2 ... after it",
+        help="a QMP socket to make, through which all guests are controlled",
     )
     add_facts(parser)
 
@@ -56,19 +59,32 @@ def _serve(arguments: argparse.Namespace) -> int:
     """Serve until interrupted or terminated."""
     with Daemon() as daemon, contextlib.ExitStack() as stack:
         _end_by_signals(daemon)
-        slots = [_add_slot(daemon, path, arguments) for path in arguments.socket]
+        guests: dict[str, Device] = {}
+        for name, path in arguments.socket:
+            if name in guests:
+                raise HostError(
+                    f"two guests are called {name}: give one another name, "
+                    f"--socket NAME={path}"
+                )
+            guests[name] = _add_slot(daemon, path, arguments).device
         if arguments.control:
-            for i, slot in enumerate(slots):
-                stack.enter_context(_control(daemon, slot, arguments.control, i))
-        for slot in slots:
-            show.line(
-                f"{slot.path}: waiting for a front end (policy {arguments.policy})"
-            )
-            stack.enter_context(_narrated(slot))
+            server = control.ControlServer(arguments.control, guests, daemon.call)
+            stack.enter_context(server)
+        for name, path in arguments.socket:
+            policy = arguments.policy
+            show.line(f"{name}: waiting for a front end on {path} (policy {policy})")
+            stack.enter_context(_narrated(name, guests[name]))
             if arguments.target is not None:
-                slot.device.set_target(arguments.target // PAGE_SIZE)
+                guests[name].set_target(arguments.target // PAGE_SIZE)
         daemon.run()
     return 0
+
+
+def _named_socket(text: str) -> tuple[str, Path]:
+    """Return the name of a guest and the path of its socket."""
+    if match := re.fullmatch(r"([\w.-]+)=(.+)", text):
+        return match[1], Path(match[2])
+    return Path(text).stem, Path(text)
 
 
 def _add_slot(daemon: Daemon, path: Path, arguments: argparse.Namespace) -> Slot:
@@ -106,21 +122,11 @@ class _Narrator:
 
 
 @contextlib.contextmanager
-def _narrated(slot: Slot) -> Iterator[None]:
+def _narrated(name: str, device: Device) -> Iterator[None]:
     """Tell the news of a device, except of how it was made and of its end."""
-    narrator = _Narrator(str(slot.path))
-    slot.device.plugins.register(narrator)
+    narrator = _Narrator(name)
+    device.plugins.register(narrator)
     try:
         yield
     finally:
-        slot.device.plugins.unregister(narrator)
-
-
-def _control(
-    daemon: Daemon, slot: Slot, path: Path, number: int
-) -> control.ControlServer:
-    """Make the control socket of one device; commands run in the daemon's thread."""
-    own = path.with_name(f"{path.name}.{number}") if number else path
-    return control.ControlServer(
-        own, lambda function: daemon.call(lambda: function(slot.device))
-    )
+        device.plugins.unregister(narrator)

@@ -1,0 +1,98 @@
+"""The other end of a control socket, for our own commands; it blocks.
+
+Programs of others use the package ``qemu.qmp``, or any client of QMP.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any, Final, Self
+
+from balloon_plugin.control.frames import line
+from balloon_plugin.errors import HostError
+
+__all__ = ["Client", "ask"]
+
+_PATIENCE: Final = 10.0
+"""Seconds that a device may take to answer; it takes milliseconds."""
+
+
+class Client:
+    """One conversation with a control socket; a context manager.
+
+    :param path: serve's ``--control`` path.
+    :raises HostError: if no control socket is there, or the conversation breaks off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_PATIENCE)
+        self._stream = self._socket.makefile("rb")
+        try:
+            self._socket.connect(str(path))
+            if "QMP" not in self._hear():
+                raise ConnectionError("what listens there is no control socket")
+            self._exchange("qmp_capabilities", {})
+        except OSError as error:
+            self.close()
+            raise self._lost(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream.close()
+        self._socket.close()
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        """Carry out one command and return its answer.
+
+        :raises HostError: if the conversation breaks off, or the command fails.
+        """
+        try:
+            answer = self._exchange(command, arguments)
+        except OSError as error:
+            raise self._lost(error) from error
+        if "error" in answer:
+            raise HostError(answer["error"]["desc"])
+        return answer["return"]
+
+    def _exchange(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._socket.sendall(line({"execute": command, "arguments": arguments}))
+        while "event" in (message := self._hear()):
+            pass
+        return message
+
+    def _hear(self) -> dict[str, Any]:
+        heard = self._stream.readline()
+        if not heard:
+            raise ConnectionError("it hung up")
+        try:
+            message = json.loads(heard)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
+            raise ConnectionError("what listens there is no control socket")
+        return message
+
+    def _lost(self, error: Exception) -> HostError:
+        reason = getattr(error, "strerror", None) or error
+        return HostError(
+            f"no device answers on {self._path} ({reason}); give serve's --control path"
+        )
+
+
+def ask(path: Path, command: str, **arguments: Any) -> Any:
+    """Send one command to a control socket and return its answer.
+
+    :raises HostError: if nobody listens, or the command fails.
+    """
+    with Client(path) as client:
+        return client.execute(command, **arguments)

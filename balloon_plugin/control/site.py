@@ -1,0 +1,62 @@
+"""What a control socket speaks for: the guests of one daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from balloon_plugin.control.errors import CommandError
+from balloon_plugin.events import TargetReply
+from balloon_plugin.status import Status
+
+__all__ = ["PERIPHERAL", "ControlledDevice", "Site"]
+
+PERIPHERAL: Final = "/machine/peripheral/"
+"""Where QEMU's object model keeps the devices that have a name."""
+
+
+class ControlledDevice(Protocol):
+    """What commands may do to a device; :class:`balloon_plugin.Device` is one."""
+
+    def set_target(self, num_pages: int) -> TargetReply:
+        """Ask for ``num_pages`` pages in the balloon."""
+
+    def query(self) -> Status:
+        """Return all that is known of the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The guests behind one control socket.
+
+    :ivar guests: the devices by the names of their guests, which have no ``/``.
+    :ivar version: of this package, ``major.minor.micro``.
+    """
+
+    guests: Mapping[str, ControlledDevice]
+    version: str
+
+    def find(self, name: str | None) -> str:
+        """Return the name of the guest that is meant.
+
+        :param name: its name or its QOM path, ``None`` if there is only one.
+        :raises CommandError: if it is not clear which guest that is.
+        """
+        if name is None:
+            if len(self.guests) == 1:
+                return next(iter(self.guests))
+            message = "'id' must name a guest; query-balloon-guests lists them"
+            raise CommandError(message)
+        name = name.removeprefix(PERIPHERAL)
+        if name not in self.guests:
+            message = f"there is no guest {name!r}; query-balloon-guests lists them"
+            raise CommandError(message, "DeviceNotFound")
+        return name
+
+    def version_info(self) -> dict[str, Any]:
+        """Return the version in the form of QEMU's."""
+        numbers = map(int, self.version.split("."))
+        # Clients look for numbers under this name; whose they are, the package says.
+        qemu = dict(zip(("major", "minor", "micro"), numbers, strict=True))
+        return {"qemu": qemu, "package": "balloon_plugin"}

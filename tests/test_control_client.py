@@ -1,0 +1,104 @@
+"""Our own end of a control socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import pytest
+from control_kit import RAM, Served
+
+from balloon_plugin.control import Client, ask, client
+from balloon_plugin.errors import HostError
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "control.sock"
+
+
+@pytest.fixture
+def served(path):
+    with Served(path) as served:
+        yield served
+
+
+def test_a_question_is_answered(served, path):
+    answer = ask(path, "balloon", value=RAM - 4096)
+
+    assert answer["answer"] == "accepted"
+    assert served.guests["a"].target() == 1
+
+
+def test_events_in_between_are_passed_over(served, path):
+    with Client(path) as talk:
+        talk.execute("balloon", value=RAM - 4096)
+        served.write_actual(1)
+
+        answers = [talk.execute("query-balloon") for _ in range(50)]
+
+    assert answers == [{"actual": RAM - 4096}] * 50
+
+
+@pytest.mark.usefixtures("served")
+def test_an_error_is_raised_with_its_words(path):
+    with pytest.raises(HostError, match=r"^'value' must be a whole number$"):
+        ask(path, "balloon", value="much")
+
+
+def answered_with(path, data):
+    """Let somebody listen who is no device; return the sentence about that."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        listener.listen()
+
+        def serve():
+            peer, _ = listener.accept()
+            with peer:
+                peer.sendall(data)
+                peer.shutdown(socket.SHUT_WR)
+                while peer.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(HostError) as caught:
+            ask(path, "query-commands")
+        thread.join()
+    return str(caught.value)
+
+
+GREETING = b'{"QMP": {}}\n'
+NO_QMP = "what listens there is no control socket"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "it hung up"),
+        (b"220 mail ready\r\n", NO_QMP),
+        (b"[]\n1\n2\n", NO_QMP),
+        (GREETING + b'{"return": {}}\n', "it hung up"),
+        (GREETING + b'{"return": {}}\n[]\n', NO_QMP),
+    ],
+)
+def test_somebody_who_speaks_no_qmp_is_no_device(path, data, reason):
+    assert answered_with(path, data) == (
+        f"no device answers on {path} ({reason}); give serve's --control path"
+    )
+
+
+def test_somebody_who_says_nothing_is_not_waited_for_long(path, monkeypatch):
+    monkeypatch.setattr(client, "_PATIENCE", 0.1)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        listener.listen()
+
+        with pytest.raises(HostError, match=r"no device answers .*timed out"):
+            ask(path, "query-commands")
+
+
+def test_nobody_listens(path):
+    with pytest.raises(HostError, match=r"\(No such file or directory\); give serve's"):
+        ask(path, "query-commands")
