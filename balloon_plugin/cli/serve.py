@@ -98,14 +98,17 @@ def _add_slot(daemon: Daemon, path: Path, arguments: argparse.Namespace) -> Slot
 
 def _end_by_signals(daemon: Daemon) -> None:
     """Let the first signal end the daemon, and none disturb it as it clears up."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
     ending = threading.Event()
 
     def end(*_: object) -> None:
+        # Python puts its handlers away some time before the process is gone.
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
         if not ending.is_set():
             ending.set()
             daemon.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, end)
 
 
