@@ -215,8 +215,8 @@ class Balloon:
             self._see_queues(host)
             self._session.driver = self._session.looked = True
             serve([pfns for pfns in batch.buffers if pfns], fault)
-            queue.push(batch.chains)
-            host.notify_queue(index)
+            if queue.push(batch.chains):
+                host.notify_queue(index)
         if queue.broken is not None:
             self._session.lost = True
             self._fault(queue.broken, index)

@@ -47,7 +47,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 class VirtQueue(Protocol):
     """One started virtqueue, as the device uses it.
 
-    :class:`balloon_plugin.virtqueue.SplitQueue` is an implementation over guest memory.
+    :func:`balloon_plugin.virtqueue.open_queue` opens one in guest memory.
     """
 
     @property
@@ -63,10 +63,16 @@ class VirtQueue(Protocol):
         """Why the ring itself is lost, or ``None``; a broken queue yields no chains."""
 
     def pop(self, limit: int) -> list[Chain]:
-        """Take up to ``limit`` available chains, in order."""
+        """Take up to ``limit`` available chains, in order.
 
-    def push(self, chains: Sequence[Chain]) -> None:
-        """Return chains to the driver with used length 0 (D5), all in one update."""
+        If that leaves none, the driver is going to kick when it has more.
+        """
+
+    def push(self, chains: Sequence[Chain]) -> bool:
+        """Return chains to the driver with used length 0 (D5), all in one update.
+
+        :returns: whether the driver wants to be notified of it.
+        """
 
 
 class Host(Protocol):

@@ -110,7 +110,17 @@ VRING_USED_F_NO_NOTIFY: Final = 1
 VRING_AVAIL_F_NO_INTERRUPT: Final = 1
 
 VIRTQUEUE_MAX_SIZE: Final = 32768
-"""The largest split ring that the specification allows (§2.7)."""
+"""The largest ring of either format that the specification allows (§2.7, §2.8)."""
+
+
+# --- numbers of the packed virtqueue (§2.8) -----------------------------------------
+
+VRING_PACKED_DESC_F_AVAIL: Final = 7
+VRING_PACKED_DESC_F_USED: Final = 15
+VRING_PACKED_EVENT_FLAG_ENABLE: Final = 0
+VRING_PACKED_EVENT_FLAG_DISABLE: Final = 1
+VRING_PACKED_EVENT_FLAG_DESC: Final = 2
+VRING_PACKED_EVENT_F_WRAP_CTR: Final = 15
 
 
 # --- numbers of vhost-user ----------------------------------------------------------
@@ -279,6 +289,13 @@ VRING_AVAIL: Final = _declare("vring_avail", "u16 flags; u16 idx;")
 VRING_USED_ELEM: Final = _declare("vring_used_elem", "u32 id; u32 len;")
 VRING_USED: Final = _declare("vring_used", "u16 flags; u16 idx;")
 """Head of the used ring (§2.7.8); ``queue size`` used elements follow."""
+VRING_PACKED_DESC: Final = _declare(
+    "vring_packed_desc", "u64 addr; u32 len; u16 id; u16 flags;"
+)
+VRING_PACKED_DESC_EVENT: Final = _declare(
+    "vring_packed_desc_event", "u16 off_wrap; u16 flags;"
+)
+"""Event suppression (§2.8.14): a descriptor's number and wrap counter, and flags."""
 
 VHOST_USER_HEADER: Final = _declare(
     # cstruct reserves the member name ``size``
@@ -319,6 +336,8 @@ LAYOUTS: Final = (
     VRING_AVAIL,
     VRING_USED_ELEM,
     VRING_USED,
+    VRING_PACKED_DESC,
+    VRING_PACKED_DESC_EVENT,
     VHOST_USER_HEADER,
     VHOST_USER_U64,
     VHOST_VRING_STATE,

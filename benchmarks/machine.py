@@ -12,9 +12,10 @@ import struct
 
 from balloon_plugin import make_device
 from balloon_plugin.events import ByteOrder, Judgement
-from balloon_plugin.hosts.vhost_user.effects import Notifier, Ring
+from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.payloads import Region
+from balloon_plugin.virtqueue import Ring
 
 PAGE = 4096
 QUEUE_SIZE = 128
@@ -92,7 +93,7 @@ class Machine:
         self.host.mapped.replace([Region(0, size, 0, 0)], [os.dup(self.fd)])
         for queue in (0, 1):
             parts = self.driver.ring(queue)
-            ring = Ring(QUEUE_SIZE, *parts, ByteOrder.LITTLE, indirect=True)
+            ring = Ring(QUEUE_SIZE, *parts, INDIRECT, ByteOrder.LITTLE)
             self.host.vrings[queue].start(ring, self.host.mapped)
             call = os.eventfd(0, os.EFD_NONBLOCK)
             self.host.vrings[queue].set_fd(Notifier.CALL, call)

@@ -121,6 +121,7 @@ class FakeQueue:
     :ivar available: chains that wait for the device.
     :ivar returned: heads of the chains that came back, in order.
     :ivar breaks: why the ring is found to be lost at the next ``pop``.
+    :ivar wanted: whether the driver wants to be notified.
     """
 
     def __init__(self, host, index, byte_order=ByteOrder.LITTLE):
@@ -132,6 +133,7 @@ class FakeQueue:
         self.desc = 0x3C1000 + index * 0x3000
         self.broken = None
         self.breaks = None
+        self.wanted = True
         self.available: deque[Chain] = deque()
         self.returned: list[int] = []
 
@@ -145,6 +147,7 @@ class FakeQueue:
         heads = [chain.head for chain in chains]
         self._host.log.append(("push", self._index, heads))
         self.returned += heads
+        return self.wanted
 
     @property
     def waiting(self):

@@ -115,8 +115,9 @@ class Life:
 
     ``order`` and ``page`` are what the host is told of it. ``earlier`` is a driver that
     has the balloon until the guest reboots. Without ``indirect`` the driver cannot
-    accept INDIRECT_DESC, which those before Linux 2.6.31 did not know. Some targets
-    change when ``torn`` bytes of them were read.
+    accept INDIRECT_DESC, which those before Linux 2.6.31 did not know, and without
+    ``packed`` not RING_PACKED, which none knew before 5.0. Some targets change when
+    ``torn`` bytes of them were read.
     """
 
     guest: str
@@ -127,12 +128,14 @@ class Life:
     page: int | None = None
     earlier: str = ""
     indirect: bool = True
+    packed: bool = True
     torn: int = 0
 
     def __str__(self):
         told = "told" if self.order or self.page else ""
+        ring = "" if self.packed else "split"
         torn = f"torn{self.torn}" if self.torn else ""
-        words = (self.guest, self.earlier, self.driver, self.policy, told, torn)
+        words = (self.guest, self.earlier, self.driver, self.policy, told, ring, torn)
         return " ".join([*filter(None, words), self.transport.value])
 
 
@@ -237,7 +240,7 @@ def live(life, tools, seconds):
     )
     record, start = Record(life), time.monotonic()
     machine = find_qemu(options_for(life, tools))
-    with _offered(indirect=life.indirect), Stage(machine, plan) as stage:
+    with _offered(life), Stage(machine, plan) as stage:
         talk = Talk(stage, plan, lambda _: None, start)
         talk.view = _Witness(record)
         stage.with_device(lambda device: device.plugins.register(_Tracer(record)))
@@ -248,11 +251,13 @@ def live(life, tools, seconds):
 
 
 @contextlib.contextmanager
-def _offered(*, indirect):
-    """Offer the driver INDIRECT_DESC or not; no more than one guest in the process."""
+def _offered(life):
+    """Offer the driver what it knows; no more than one guest in the process."""
     bits = requests.TRANSPORT
-    if not indirect:
+    if not life.indirect:
         bits &= ~Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
+    if not life.packed or life.driver.startswith(PRE34):
+        bits &= ~Feature.VIRTIO_F_RING_PACKED.mask
     with (
         mock.patch.object(requests, "TRANSPORT", bits),
         mock.patch.object(protocol, "TRANSPORT", bits),

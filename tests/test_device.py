@@ -145,6 +145,14 @@ def test_numbers_behind_the_bound_of_a_buffer_are_ignored():
     assert len(seen.pfns) == most
 
 
+def test_a_driver_that_wants_no_notification_gets_none():
+    made = opened()
+    made.inflateq.wanted = False
+    head = made.inflate(1)
+
+    assert made.log == [("discard", ((1, 1),)), ("push", 0, [head])]
+
+
 def test_a_batch_is_one_discard_one_push_and_one_notification():
     made = opened()
     heads = [made.inflateq.offer(pfn) for pfn in (3, 1, 2)]

@@ -18,6 +18,7 @@ from real_guests import PIECES, PRE34, STOCK, TARGETS, Life, find_tools, live
 
 from balloon_plugin.boot.qemu import Transport
 from balloon_plugin.events import ByteOrder, Defect, Judgement
+from balloon_plugin.layouts import Feature
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -75,8 +76,8 @@ RIGHT = under(("none", "probe", "evidence"))
     *RIGHT,
     # Where pages are of 4 KiB and little-endian nothing of the old faults shows.
     *under(("none", "probe", "evidence"), ["arm64le-4k"], PRE34),
-    *under(["evidence"], ["arm64be-64k"], transport=Transport.MODERN),
-    *under(["evidence"], ["arm64be-64k"], transport=Transport.PCI),
+    *under(["evidence"], ["arm64be-64k"], transport=Transport.MODERN, packed=False),
+    *under(["evidence"], ["arm64be-64k"], transport=Transport.PCI, packed=False),
 )
 def test_a_right_driver_is_believed_and_its_balloon_works(lived, life):
     record = lived(life)
@@ -95,6 +96,41 @@ def test_a_driver_that_is_proved_right_is_not_tested(lived, life):
     assert not [line for line in record.trace[:asked] if "inflates" in line]
     assert record.alive
     assert record.usable
+
+
+# --- packed rings -------------------------------------------------------------------
+
+RINGS = (
+    *under(["none"], ["arm64be-4k", "arm64le-64k"], transport=Transport.MODERN),
+    *under(["none"], ["arm64le-4k"], transport=Transport.PCI),
+)
+
+
+@each(*RINGS, *(replace(life, packed=False) for life in RINGS))
+def test_a_ring_of_either_format_and_event_idx_carry_a_balloon(lived, life):
+    record = lived(life)
+
+    accepted = accepted_features(record)
+    assert bool(accepted & Feature.VIRTIO_F_RING_PACKED.mask) is life.packed
+    assert accepted & Feature.VIRTIO_RING_F_EVENT_IDX.mask
+    assert record.alive
+    assert record.usable
+    assert record.parked == 0
+
+
+@each(*under(["evidence"], ["arm64be-64k"], transport=Transport.MODERN))
+def test_a_driver_that_knows_packed_rings_is_proved_right_by_that(lived, life):
+    record = lived(life)
+
+    assert "VIRTIO_F_RING_PACKED accepted" in str(record.verdict.evidence)
+    assert record.alive
+    assert record.usable
+
+
+def accepted_features(record):
+    """Return the features that the driver accepted, of which the trace tells."""
+    (line,) = [line for line in record.trace if "accepts features" in line]
+    return int(line.split()[-1], 16)
 
 
 # --- no driver knows the bit --------------------------------------------------------

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import mmap
 import os
 import socket
 import struct
@@ -14,6 +15,7 @@ import pytest
 import vhost_user_traces as traces
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ring import PackedDriverRing
 from vhost_user_front_end import Device, FrontEnd, a_memfd, open_fds
 from vhost_user_traces import GUEST_RAM, LEGACY, MODERN, RAM_SIZE, Sent, number, state
 
@@ -64,8 +66,8 @@ def pop_all(device):
 
     def serve(index):
         queue = device.host.queue(index)
-        queue.push(queue.pop(100))
-        device.host.notify_queue(index)
+        if queue.push(queue.pop(100)):
+            device.host.notify_queue(index)
         return False
 
     return serve
@@ -129,7 +131,80 @@ def test_features_are_the_devices_and_the_transports(front_end, device):
 
     ((_, features),) = front_end.say(Sent("GET_FEATURES"))
 
-    assert features == number(5 | MODERN)
+    assert features == number(5 | traces.OFFERED)
+
+
+# --- packed rings -------------------------------------------------------------------
+
+PACKED = MODERN | 1 << 29 | 1 << 34
+BEGINNING = 0x8000_8000
+
+
+class PackedRing(PackedDriverRing):
+    """The ring of queue 0, in the memory of a front end."""
+
+    def __init__(self, front_end):
+        fd = front_end.fds["memory"]
+        ram = mmap.mmap(fd, traces.RAM_SIZE, offset=traces.FILE_AT)
+        desc, avail, used = traces.ring_at(0)
+        super().__init__(ram, traces.QUEUE_SIZE, ByteOrder.LITTLE, start=desc)
+        self.avail, self.used = avail, used
+
+
+@pytest.fixture
+def packed(qemu, device):
+    device.serve = pop_all(device)
+    qemu.say(*traces.qemu_start(PACKED, (BEGINNING, BEGINNING), first=True))
+    return PackedRing(qemu)
+
+
+BUFFER = (GUEST_RAM + 0x8000, 4, 0)
+
+
+def test_a_packed_ring_is_served(qemu, packed):
+    qemu.called("call0")
+    packed.offer(7, BUFFER)
+    qemu.kick(0)
+
+    assert packed.returned() == [(7, 0)]
+    assert packed.asked == (1, 1, 2)
+    assert qemu.called("call0")
+
+
+def test_a_driver_that_wants_no_call_gets_none(qemu, packed):
+    qemu.called("call0")
+    packed.wish(1)
+    packed.offer(7, BUFFER)
+    qemu.kick(0)
+
+    assert packed.returned() == [(7, 0)]
+    assert not qemu.called("call0")
+
+
+def test_a_packed_ring_goes_on_after_a_pause(qemu, packed, device):
+    for ident in (1, 2, 3):
+        packed.offer(ident, BUFFER)
+    qemu.kick(0)
+    device.told()
+
+    answers = qemu.say(*traces.qemu_stop())
+    qemu.say(*traces.qemu_start(PACKED, (0x8003_8003, BEGINNING)))
+    packed.offer(4, BUFFER)
+    qemu.kick(0)
+
+    assert answers == [(11, state(0, 0x8003_8003)), (11, state(1, BEGINNING))]
+    assert device.told() == []
+    assert packed.returned() == [(ident, 0) for ident in (1, 2, 3, 4)]
+
+
+def test_user_mode_linux_starts_a_packed_ring_at_0(front_end, device):
+    device.serve = pop_all(device)
+    front_end.say(*traces.UML_CONNECT, *traces.uml_probe(PACKED))
+    ring = PackedRing(front_end)
+    ring.offer(1, BUFFER)
+    front_end.kick(0)
+
+    assert ring.returned() == [(1, 0)]
 
 
 # --- queues -------------------------------------------------------------------------
@@ -644,7 +719,7 @@ def test_nonsense_is_one_sentence_in_the_log(qemu, caplog):
 
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.getMessage().endswith("queue 0 has 3 entries, no power of two")
+    assert record.getMessage().endswith("queue 0 has 3 entries, which cannot be")
 
 
 def test_nonsense_that_nobody_can_be_told_of_ends_the_connection(

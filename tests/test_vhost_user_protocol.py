@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vhost_user_traces import LEGACY, MODERN, QUEUE_SIZE, Sent, number, state
 
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.vhost_user import effects, messages
+from balloon_plugin.hosts.vhost_user import messages
 from balloon_plugin.hosts.vhost_user.config_writes import PATIENCE
 from balloon_plugin.hosts.vhost_user.effects import (
     AddMemory,
@@ -40,6 +40,7 @@ from balloon_plugin.hosts.vhost_user.requests import (
     TRANSPORT,
     Requests,
 )
+from balloon_plugin.virtqueue import Ring
 
 HOOKS = (ResetDevice, GuestChanged, SetFeatures, DriverReady, SetConfig, ReplyConfig)
 """Effects that the device sees."""
@@ -108,9 +109,9 @@ def qemu(link):
     return link
 
 
-def a_ring(queue, order=ByteOrder.LITTLE, user=traces.USER_RAM, *, indirect=True):
+def a_ring(queue, features=MODERN, order=ByteOrder.LITTLE, user=traces.USER_RAM):
     desc, avail, used = (user + part for part in traces.ring_at(queue))
-    return effects.Ring(QUEUE_SIZE, desc, avail, used, order, indirect)
+    return Ring(QUEUE_SIZE, desc, avail, used, features, order)
 
 
 # --- golden traces ------------------------------------------------------------------
@@ -206,9 +207,9 @@ def test_qemu_starts_a_big_endian_legacy_guest(qemu):
         DescribeGuest(big),
         GuestChanged(),
         SetFeatures(LEGACY),
-        StartQueue(0, a_ring(0, big)),
+        StartQueue(0, a_ring(0, LEGACY, big)),
         DriverReady(),
-        StartQueue(1, a_ring(1, big)),
+        StartQueue(1, a_ring(1, LEGACY, big)),
     ]
 
 
@@ -246,7 +247,7 @@ def test_a_big_endian_guest_survives_a_pause(qemu):
     said = qemu.say(*traces.qemu_start(LEGACY, bases=(5, 1), big=True))
 
     assert not [each for each in said if isinstance(each, (*HOOKS, DescribeGuest))]
-    assert StartQueue(0, a_ring(0, ByteOrder.BIG)) in said
+    assert StartQueue(0, a_ring(0, LEGACY, ByteOrder.BIG)) in said
 
 
 def test_a_guest_reset_ends_the_session(qemu):
@@ -318,9 +319,9 @@ def test_a_little_endian_guest_may_follow_a_big_endian_one(qemu):
         ResetDevice(),
         GuestChanged(),
         SetFeatures(LEGACY),
-        StartQueue(0, a_ring(0)),
+        StartQueue(0, a_ring(0, LEGACY)),
         DriverReady(),
-        StartQueue(1, a_ring(1)),
+        StartQueue(1, a_ring(1, LEGACY)),
     ]
 
 
@@ -504,20 +505,66 @@ def test_legacy_rings_have_the_byte_order_that_the_user_told(order):
     link = Link(order)
     link.say(*traces.UML_CONNECT)
 
-    assert StartQueue(0, a_ring(0, order)) in link.say(*traces.uml_probe(LEGACY))
+    assert StartQueue(0, a_ring(0, LEGACY, order)) in link.say(
+        *traces.uml_probe(LEGACY)
+    )
 
 
 def test_modern_rings_are_little_endian_whatever_is_said(qemu):
     said = qemu.say(*traces.qemu_start(MODERN, first=True, big=True))
 
-    assert StartQueue(0, a_ring(0)) in said
+    ring = a_ring(0, MODERN, ByteOrder.BIG)
+    assert StartQueue(0, ring) in said
+    assert ring.byte_order is ByteOrder.LITTLE
     assert not any(isinstance(each, DescribeGuest) for each in said)
 
 
-def test_indirect_descriptors_have_to_be_negotiated(uml):
-    said = uml.say(*traces.uml_probe(MODERN & ~(1 << 28)))
+# --- packed rings -------------------------------------------------------------------
 
-    assert StartQueue(0, a_ring(0, indirect=False)) in said
+PACKED = MODERN | 1 << 34
+BEGINNING = 0x8000_8000
+
+
+def test_a_packed_ring_is_started_as_one(uml):
+    said = uml.say(*traces.uml_probe(PACKED))
+
+    assert StartQueue(0, a_ring(0, PACKED)) in said
+    assert a_ring(0, PACKED).packed
+
+
+def test_a_packed_ring_may_have_any_size(uml):
+    uml.say(Sent("SET_FEATURES", number(PACKED)))
+
+    assert uml.say(Sent("SET_VRING_NUM", state(0, 100))) == []
+    assert "32769 entries" in uml.refused("SET_VRING_NUM", state(0, 32769)).problem
+
+
+def test_a_packed_ring_has_two_positions_of_16_bits(qemu):
+    said = qemu.say(*traces.qemu_start(PACKED, (BEGINNING, 0x0007_0009), first=True))
+
+    assert [effect for effect in said if isinstance(effect, SetBase)] == [
+        SetBase(0, BEGINNING),
+        SetBase(1, 0x0007_0009),
+    ]
+
+
+@pytest.mark.parametrize("bases", [(BEGINNING, BEGINNING), (0, 0)])
+def test_packed_rings_from_the_beginning_are_a_new_drivers(qemu, bases):
+    qemu.say(*traces.qemu_start(PACKED, (BEGINNING, BEGINNING), first=True))
+    qemu.say(*traces.qemu_stop())
+
+    assert qemu.told(*traces.qemu_start(PACKED, bases)) == [
+        ResetDevice(),
+        SetFeatures(PACKED),
+        DriverReady(),
+    ]
+
+
+def test_packed_rings_that_go_on_are_those_of_the_driver_before(qemu):
+    qemu.say(*traces.qemu_start(PACKED, (BEGINNING, BEGINNING), first=True))
+    qemu.say(*traces.qemu_stop())
+
+    assert qemu.told(*traces.qemu_start(PACKED, (0x8003_8003, BEGINNING))) == []
 
 
 # --- configuration space ------------------------------------------------------------
@@ -613,7 +660,7 @@ def test_features_are_the_devices_and_ours(link):
     reply = link.protocol.features_reply(0x21 | 1 << 40)
 
     assert reply == struct.pack("=IIIQ", 1, 5, 8, 0x21 | TRANSPORT)
-    assert TRANSPORT == 1 << 28 | 1 << 30 | 1 << 32
+    assert TRANSPORT == traces.OFFERED
 
 
 def test_the_configuration_is_replied_as_it_was_asked_for(link):
@@ -674,9 +721,9 @@ def test_needs_reset_is_shown_until_the_driver_resets(qemu):
 RAM = traces.region()
 
 NONSENSE = {
-    "SET_FEATURES has bits never offered: 0x20000000": (
+    "SET_FEATURES has bits never offered: 0x200000000": (
         "SET_FEATURES",
-        number(1 << 29),
+        number(1 << 33),
     ),
     "SET_PROTOCOL_FEATURES has bits never offered: 0x2": (
         "SET_PROTOCOL_FEATURES",

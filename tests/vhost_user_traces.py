@@ -50,6 +50,8 @@ CODES = {
 
 LEGACY = 1 << 30 | 1 << 28
 MODERN = LEGACY | 1 << 32
+OFFERED = MODERN | 1 << 29 | 1 << 34
+"""By us, besides the device's own. The traces are from before rings had two more."""
 
 UML_PROTOCOL = 1 << 3 | 1 << 5 | 1 << 9
 QEMU_PROTOCOL = 1 << 0 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16

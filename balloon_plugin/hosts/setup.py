@@ -9,7 +9,7 @@ from typing import Final
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.layouts import PAGE_SIZE, Feature
 
 __all__ = ["Setup", "map_ram"]
 
@@ -30,6 +30,9 @@ class Setup:
     :ivar host_page_size: what the device is told that it can give back at the least.
     :ivar legacy: whether the bus is one without VERSION_1.
     :ivar queue_size: entries in each queue.
+    :ivar ring_features: of :data:`~balloon_plugin.virtqueue.RING_FEATURES`, those that
+        the bus offers. By default only the one that the oldest Linux but a few knows:
+        what a driver accepts is evidence, so that another set makes other results.
     :ivar holds_early_kicks: whether kicks before DRIVER_OK wait for it, as a vhost-user
         front end has them wait.
     """
@@ -42,6 +45,7 @@ class Setup:
     host_page_size: int = _HOST_PAGE
     legacy: bool = True
     queue_size: int = 128
+    ring_features: int = Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
     holds_early_kicks: bool = False
 
 

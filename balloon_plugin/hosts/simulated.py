@@ -19,17 +19,16 @@ from typing import Final, Self, TypeAlias
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import PluginError
-from balloon_plugin.events import ByteOrder, GuestFacts, Run
+from balloon_plugin.events import GuestFacts, Run
 from balloon_plugin.hosts.discard import Backing, give_back
 from balloon_plugin.hosts.setup import Setup, map_ram
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 from balloon_plugin.memory import GuestMemory, Region
-from balloon_plugin.virtqueue import SplitQueue
+from balloon_plugin.virtqueue import Queue, Ring, open_queue
 
 __all__ = ["Setup", "SimulatedHost"]
 
 _VERSION_1: Final = Feature.VIRTIO_F_VERSION_1.mask
-_INDIRECT: Final = Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
 
 _LEGACY_FEATURES: Final = (1 << 32) - 1
 """All that fits into the one register of a legacy bus (§4.1.4.8)."""
@@ -76,7 +75,7 @@ class SimulatedHost:
         self._memory = self._whole_ram()
         self._now = 0.0
         self._next_tick = 1.0
-        self._queues: dict[int, SplitQueue] = {}
+        self._queues: dict[int, Queue] = {}
         self._places: dict[int, _Place] = {}
         self._forget_driver()
         device.realize(self)
@@ -106,15 +105,15 @@ class SimulatedHost:
         :param device: not realized yet.
         """
         state = json.dumps(self._device.save())
-        indexes = {index: queue.next_avail for index, queue in self._queues.items()}
+        bases = {index: queue.base for index, queue in self._queues.items()}
         for queue in self._queues.values():
             queue.release()
         self._queues.clear()
         self._device.unrealize()
         self._memory.release()
         self._memory, self._device = self._whole_ram(), device
-        for index, next_avail in indexes.items():
-            self._queues[index] = self._open_queue(index, next_avail)
+        for index, base in bases.items():
+            self._queues[index] = self._open_queue(index, base)
         device.realize(self)
         device.load(json.loads(state))
 
@@ -125,8 +124,7 @@ class SimulatedHost:
         """
         queue = self._queues.get(index)
         chains = queue.pop(self.setup.queue_size) if queue else []
-        if queue and chains:
-            queue.push(chains)
+        if queue and queue.push(chains):
             self.notify_queue(index)
         return len(chains)
 
@@ -181,7 +179,7 @@ class SimulatedHost:
             host_page_size=setup.host_page_size,
         )
 
-    def queue(self, index: int) -> SplitQueue | None:
+    def queue(self, index: int) -> Queue | None:
         """Return a queue that the driver has started."""
         return self._queues.get(index)
 
@@ -248,7 +246,7 @@ class SimulatedHost:
 
     def offered_features(self) -> int:
         """Return what the device and this bus offer."""
-        features = self._device.get_features() | _INDIRECT | _VERSION_1
+        features = self._device.get_features() | self.setup.ring_features | _VERSION_1
         return features & _LEGACY_FEATURES if self.setup.legacy else features
 
     def accept_features(self, features: int) -> None:
@@ -269,15 +267,9 @@ class SimulatedHost:
         self._places[index] = (size, desc, avail, used)
         self._queues[index] = self._open_queue(index)
 
-    def _open_queue(self, index: int, next_avail: int = 0) -> SplitQueue:
-        modern = bool(self._accepted & _VERSION_1)
-        return SplitQueue(
-            self._memory,
-            *self._places[index],
-            ByteOrder.LITTLE if modern else self.setup.byte_order,
-            next_avail=next_avail,
-            indirect=bool(self._accepted & _INDIRECT),
-        )
+    def _open_queue(self, index: int, base: int | None = None) -> Queue:
+        place, native = self._places[index], self.setup.byte_order
+        return open_queue(self._memory, Ring(*place, self._accepted, native), base)
 
     def device_ready(self) -> None:
         """Take DRIVER_OK."""

@@ -78,6 +78,18 @@ static void structs(void)
 	FIELD(vring_used, idx);
 	close_struct();
 
+	STRUCT(vring_packed_desc);
+	FIELD(vring_packed_desc, addr);
+	FIELD(vring_packed_desc, len);
+	FIELD(vring_packed_desc, id);
+	FIELD(vring_packed_desc, flags);
+	close_struct();
+
+	STRUCT(vring_packed_desc_event);
+	FIELD(vring_packed_desc_event, off_wrap);
+	FIELD(vring_packed_desc_event, flags);
+	close_struct();
+
 	STRUCT(vhost_vring_state);
 	FIELD(vhost_vring_state, index);
 	FIELD(vhost_vring_state, num);
@@ -143,6 +155,12 @@ static void numbers(void)
 	NUMBER(VRING_DESC_F_INDIRECT);
 	NUMBER(VRING_USED_F_NO_NOTIFY);
 	NUMBER(VRING_AVAIL_F_NO_INTERRUPT);
+	NUMBER(VRING_PACKED_DESC_F_AVAIL);
+	NUMBER(VRING_PACKED_DESC_F_USED);
+	NUMBER(VRING_PACKED_EVENT_FLAG_ENABLE);
+	NUMBER(VRING_PACKED_EVENT_FLAG_DISABLE);
+	NUMBER(VRING_PACKED_EVENT_FLAG_DESC);
+	NUMBER(VRING_PACKED_EVENT_F_WRAP_CTR);
 }
 
 int main(int argc, char **argv)

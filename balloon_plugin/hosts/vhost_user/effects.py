@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user.payloads import Region
+from balloon_plugin.virtqueue import Ring
 
 __all__ = [
     "AddMemory",
@@ -27,7 +28,6 @@ __all__ = [
     "ReplyConfig",
     "ReplyFeatures",
     "ResetDevice",
-    "Ring",
     "SetBackendChannel",
     "SetBase",
     "SetConfig",
@@ -64,7 +64,7 @@ class ReplyConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReplyBase:
-    """Reply with the position in the available ring at which the queue stands."""
+    """Reply with the position at which the queue stands."""
 
     index: int
 
@@ -96,28 +96,11 @@ class RemoveMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Ring:
-    """A split virtqueue as the front end describes it.
-
-    :ivar size: entries.
-    :ivar desc: descriptor table, in the front end's addresses, as the other two.
-    :ivar avail: available ring.
-    :ivar used: used ring.
-    :ivar byte_order: of the rings and of page numbers in buffers.
-    :ivar indirect: whether indirect descriptors were negotiated.
-    """
-
-    size: int
-    desc: int
-    avail: int
-    used: int
-    byte_order: ByteOrder
-    indirect: bool
-
-
-@dataclass(frozen=True, slots=True)
 class StartQueue:
-    """Serve a queue from where it stands, and look into it at once."""
+    """Serve a queue from where it stands, and look into it at once.
+
+    Its ring is described in the front end's addresses.
+    """
 
     index: int
     ring: Ring
@@ -132,7 +115,7 @@ class StopQueue:
 
 @dataclass(frozen=True, slots=True)
 class SetBase:
-    """A queue that is stopped stands at this position of the available ring."""
+    """A queue that is stopped stands at this position, as the front end has it."""
 
     index: int
     base: int

@@ -11,14 +11,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
-from balloon_plugin.hosts.vhost_user.effects import Notifier, Ring
+from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
 from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
 from balloon_plugin.memory import GuestMemory
-from balloon_plugin.virtqueue import SplitQueue
+from balloon_plugin.virtqueue import Queue, Ring, open_queue
 
 __all__ = ["SlotHost", "Vring", "drain", "post"]
 
@@ -47,15 +48,15 @@ class Vring:
     """One queue: its descriptors, and the ring while it runs."""
 
     def __init__(self) -> None:
-        self.queue: SplitQueue | None = None
+        self.queue: Queue | None = None
         self.fds: dict[Notifier, int] = {}
         self._base = 0
         self._ring: Ring | None = None
 
     @property
     def base(self) -> int:
-        """Where the queue stands in the available ring."""
-        return self._base if self.queue is None else self.queue.next_avail
+        """Where the queue stands."""
+        return self._base if self.queue is None else self.queue.base
 
     @base.setter
     def base(self, base: int) -> None:
@@ -77,7 +78,7 @@ class Vring:
     def suspend(self) -> None:
         """Let go of guest memory, which is about to change."""
         if self.queue is not None:
-            self._base = self.queue.next_avail
+            self._base = self.queue.base
             self.queue.release()
             self.queue = None
 
@@ -89,16 +90,13 @@ class Vring:
         if self._ring is None:
             return
         ring = self._ring
-        queue = SplitQueue(
-            memory.guest,
-            ring.size,
-            memory.to_guest(ring.desc),
-            memory.to_guest(ring.avail),
-            memory.to_guest(ring.used),
-            ring.byte_order,
-            next_avail=self._base,
-            indirect=ring.indirect,
+        ring = replace(
+            ring,
+            desc=memory.to_guest(ring.desc),
+            avail=memory.to_guest(ring.avail),
+            used=memory.to_guest(ring.used),
         )
+        queue = open_queue(memory.guest, ring, self._base)
         if queue.broken is not None:
             raise RefusalError(queue.broken)
         self.queue = queue
@@ -159,7 +157,7 @@ class SlotHost:
             host_page_size=self.mapped.host_page_size,
         )
 
-    def queue(self, index: int) -> SplitQueue | None:
+    def queue(self, index: int) -> Queue | None:
         """Return queue ``index`` while it runs."""
         return self.vrings[index].queue if index < MAX_QUEUES else None
 

@@ -36,11 +36,12 @@ from balloon_plugin.layouts import (
     VhostUserProtocolFeature,
     VhostUserRequest,
 )
+from balloon_plugin.virtqueue import RING_FEATURES
 
 __all__ = ["MAX_MEMORY_SLOTS", "OFFERED_PROTOCOL", "TRANSPORT", "Requests"]
 
 TRANSPORT: Final = (
-    Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
+    RING_FEATURES
     | Feature.VHOST_USER_F_PROTOCOL_FEATURES.mask
     | Feature.VIRTIO_F_VERSION_1.mask
 )

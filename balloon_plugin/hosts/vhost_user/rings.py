@@ -14,7 +14,6 @@ from balloon_plugin.hosts.vhost_user.effects import (
     DescribeGuest,
     Effect,
     Notifier,
-    Ring,
     SetBase,
     SetNotifier,
     StartQueue,
@@ -24,6 +23,7 @@ from balloon_plugin.hosts.vhost_user.messages import NonsenseError
 from balloon_plugin.hosts.vhost_user.payloads import VringAddress
 from balloon_plugin.hosts.vhost_user.session import Phase, Session
 from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE, Feature, Queue
+from balloon_plugin.virtqueue import PackedQueue, Ring, SplitQueue
 
 __all__ = ["MAX_QUEUES", "Rings"]
 
@@ -34,9 +34,12 @@ _ALIGNMENT = {"desc": 16, "avail": 2, "used": 4}
 """Of the parts of a split ring (VIRTIO 1.3 §2.7)."""
 
 _MAX_BASE = 0xFFFF
-"""Positions in the available ring are 16 bits wide."""
+"""Positions in a split ring are 16 bits wide, in a packed one there are two of them."""
 
-_INDIRECT = Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
+_BEGINNINGS = (None, SplitQueue.START, PackedQueue.START)
+"""Positions that show no driver; User-Mode Linux starts packed rings at 0 as well."""
+
+_PACKED = Feature.VIRTIO_F_RING_PACKED.mask
 _PROTOCOL_FEATURES = Feature.VHOST_USER_F_PROTOCOL_FEATURES.mask
 
 
@@ -81,7 +84,7 @@ class Rings:
     @property
     def goes_on(self) -> bool:
         """Whether the positions show the driver that was there before a pause."""
-        return any(ring.base for ring in self._rings.values())
+        return any(ring.base not in _BEGINNINGS for ring in self._rings.values())
 
     def check(self, index: int) -> None:
         """Refuse a queue that no balloon has."""
@@ -92,8 +95,10 @@ class Rings:
     def set_size(self, index: int, size: int) -> list[Effect]:
         """Take the number of entries."""
         ring = self._stopped(index)
-        if not 0 < size <= VIRTQUEUE_MAX_SIZE or size & (size - 1):
-            raise NonsenseError(f"queue {index} has {size} entries, no power of two")
+        # Only a split ring needs a power of two (VIRTIO 1.3 §2.7, §2.8.10.1).
+        odd = size & (size - 1) and not self._packed
+        if not 0 < size <= VIRTQUEUE_MAX_SIZE or odd:
+            raise NonsenseError(f"queue {index} has {size} entries, which cannot be")
         ring.size = size
         return []
 
@@ -115,7 +120,7 @@ class Rings:
     def set_base(self, index: int, base: int) -> list[Effect]:
         """Take the position at which the ring is to start."""
         ring = self._stopped(index)
-        if base > _MAX_BASE:
+        if base > _MAX_BASE and not self._packed:
             raise NonsenseError(f"queue {index} cannot start at position {base}")
         ring.base = base
         return [SetBase(index, base)]
@@ -209,11 +214,14 @@ class Rings:
                 desc=ring.address.desc,
                 avail=ring.address.avail,
                 used=ring.address.used,
-                # VIRTIO 1.3 §2.7: little-endian; guest-native on legacy (rule 12).
-                byte_order=ByteOrder.LITTLE if self._session.modern else order,
-                indirect=bool(self._session.features & _INDIRECT),
+                features=self._session.features,
+                native=order,
             ),
         )
+
+    @property
+    def _packed(self) -> bool:
+        return bool(self._session.features & _PACKED)
 
     def _ring(self, index: int) -> _Described:
         if index >= MAX_QUEUES:

@@ -9,7 +9,8 @@ again where they stood belong to the driver that was there. Queues that start at
 those of a new one, and only a running guest looks at the configuration space.
 
 A driver that paused before its first buffer, or after exactly 65,536 on each of its
-queues, is taken for a new one: it is judged anew, and no page of it is lost by that.
+queues (packed ones: after whole laps), is taken for a new one: it is judged anew, and
+no page of it is lost by that.
 """
 
 from __future__ import annotations

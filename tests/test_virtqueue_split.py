@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +18,13 @@ from balloon_plugin.virtqueue import (
     MAX_CHAIN_BYTES,
     MAX_CHAIN_DESCRIPTORS,
     Chain,
+    Ring,
     SplitQueue,
 )
 
 PAGE = 4096
+INDIRECT_DESC = 1 << 28
+EVENT_IDX = 1 << 29
 
 # Guest-physical: rings and buffers in the first region, one that touches it, a hole,
 # and one by itself.
@@ -62,7 +65,7 @@ class Rig:
 
     size: int = 8
     order: ByteOrder = ByteOrder.LITTLE
-    options: dict = field(default_factory=dict)
+    features: int = INDIRECT_DESC
 
     def __post_init__(self):
         self.ram = bytearray(RAM_END - RAM)
@@ -76,16 +79,12 @@ class Rig:
         self.ring = DriverRing(self.ram, self.size, self.order, base=RAM, start=RAM)
         self.start()
 
-    def start(self, **changes):
+    def start(self, base=0, **changes):
         ring = self.ring
-        asked = {
-            "size": ring.size,
-            "desc": ring.desc,
-            "avail": ring.avail,
-            "used": ring.used,
-            "byte_order": self.order,
-        }
-        self.queue = SplitQueue(self.memory, **asked | self.options | changes)
+        usual = Ring(
+            ring.size, ring.desc, ring.avail, ring.used, self.features, self.order
+        )
+        self.queue = SplitQueue(self.memory, replace(usual, **changes), base)
         return self.queue
 
     def chain(self, *entries):
@@ -159,7 +158,7 @@ def test_rings_and_indexes_wrap(order, size, start):
     rig.ring.offered = rig.ring.seen = start
     rig.ring.put("HH", rig.ring.used, 0, start)
     rig.ring.announce(start)
-    queue = rig.start(next_avail=start)
+    queue = rig.start(base=start)
 
     for turn in range(300):
         heads = [(turn + step) % size for step in range(1 + turn % min(size, 7))]
@@ -168,7 +167,7 @@ def test_rings_and_indexes_wrap(order, size, start):
         assert rig.ring.returned() == [(head, 0) for head in heads]
 
     assert queue.broken is None
-    assert queue.next_avail == rig.ring.offered
+    assert queue.base == rig.ring.offered
 
 
 def test_a_batch_is_returned_across_the_end_of_the_used_ring(rig):
@@ -233,12 +232,12 @@ def test_a_ring_that_was_served_before_goes_on_where_it_was(rig):
     rig.ring.put("HH", rig.ring.used, 1, 0xFFFE)
     rig.ring.announce(0xFFFE)
 
-    queue = rig.start(next_avail=0xFFFE)
+    queue = rig.start(base=0xFFFE)
     rig.ring.offer(3, 4, 5)
     queue.push(queue.pop(8))
 
     assert rig.ring.returned() == [(3, 0), (4, 0), (5, 0)]
-    assert queue.next_avail == 1
+    assert queue.base == 1
     assert rig.ring.used_flags == 0, "the driver was still asked not to notify"
 
 
@@ -246,20 +245,20 @@ def test_a_successor_gets_the_buffers_that_were_kept(rig):
     singles(rig, 8)
     rig.ring.offer(0, 1, 2)
     first, *_ = rig.queue.pop(8)
-    assert rig.queue.next_avail == 0
+    assert rig.queue.base == 0
 
     rig.queue.push([first])
-    assert rig.queue.next_avail == 1
+    assert rig.queue.base == 1
 
-    successor = rig.start(next_avail=rig.queue.next_avail)
+    successor = rig.start(base=rig.queue.base)
     assert [chain.head for chain in successor.pop(8)] == [1, 2]
 
 
-@pytest.mark.parametrize("next_avail", [65536, 0x1_0000_0003, -1])
-def test_an_index_from_a_front_end_is_cut_to_16_bits(rig, next_avail):
-    queue = rig.start(next_avail=next_avail)
+@pytest.mark.parametrize("base", [65536, 0x1_0000_0003, -1])
+def test_an_index_from_a_front_end_is_cut_to_16_bits(rig, base):
+    queue = rig.start(base)
 
-    assert queue.next_avail == next_avail % 65536
+    assert queue.base == base % 65536
 
 
 # --- what only the host can get wrong ---
@@ -296,7 +295,8 @@ def test_a_chain_cannot_be_returned_twice(rig):
 def test_a_released_queue_lets_go_of_memory():
     mapping = mmap.mmap(-1, 4 * PAGE)
     memory = GuestMemory([Region(0, memoryview(mapping))])
-    queue = SplitQueue(memory, 8, 0, 0x1000, 0x2000, ByteOrder.LITTLE)
+    ring = Ring(8, 0, 0x1000, 0x2000, features=0, native=ByteOrder.LITTLE)
+    queue = SplitQueue(memory, ring)
     mapping[0x1002] = 3
     mapping[0x1004:0x100A] = bytes([0, 0, 1, 0, 2, 0])
     chains = queue.pop(8)
@@ -306,11 +306,128 @@ def test_a_released_queue_lets_go_of_memory():
 
     memory.release()
     mapping.close()
-    assert queue.next_avail == 1
+    assert queue.base == 1
     assert queue.broken == "the queue was stopped"
     assert queue.pop(8) == []
     with pytest.raises(HostError):
         queue.push(chains[1:])
+
+
+# --- notifications ------------------------------------------------------------------
+
+
+def returned_by(rig, *heads):
+    """Offer buffers; return whether the driver is to be notified of their return."""
+    rig.ring.offer(*heads)
+    return rig.queue.push(rig.queue.pop(8))
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"), [(0, True), (1, False), (2, True), (0xFFFF, False)]
+)
+def test_a_driver_may_want_no_notification(rig, flags, wanted):
+    singles(rig, 8)
+    rig.ring.wish(flags)
+
+    assert returned_by(rig, 3) is wanted
+    assert rig.queue.push([]) is False
+
+
+@pytest.mark.parametrize("start", [0, 5, 0xFFFE])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_driver_may_wait_for_an_index(rig, start, count):
+    """§2.7.7.2: MUST notify if an element was placed there, MUST ignore flags."""
+    rig.features = EVENT_IDX
+    singles(rig, 8)
+    wanted = []
+    for event in range(start - 3, start + 6):
+        rig.ring.offered = start
+        rig.ring.put("HH", rig.ring.used, 0, start)
+        rig.start(start)
+        rig.ring.wish(1, event & 0xFFFF)
+        if returned_by(rig, *range(count)):
+            wanted.append(event)
+
+    assert wanted == [*range(start, start + count)]
+
+
+def test_without_event_idx_every_buffer_may_be_kicked(rig):
+    singles(rig, 8)
+    rig.ring.put("H", rig.ring.avail_event, 77)
+    returned_by(rig, 3)
+
+    assert rig.ring.used_flags == 0
+    assert rig.ring.asked == 77
+
+
+def test_with_event_idx_a_kick_is_asked_for_where_it_ends(rig):
+    rig.features = EVENT_IDX
+    queue = rig.start()
+    singles(rig, 8)
+    rig.ring.offer(0, 1, 2)
+
+    queue.pop(2)
+    between = rig.ring.asked
+    queue.pop(1)
+    drained = rig.ring.asked
+    rig.ring.offer(3, 4)
+    queue.pop(8)
+
+    assert (between, drained, rig.ring.asked) == (0, 3, 5)
+
+
+def test_a_kick_is_asked_for_once(rig, monkeypatch):
+    rig.features = EVENT_IDX
+    queue = rig.start()
+    asked = []
+    monkeypatch.setattr(queue, "_fence", lambda: asked.append(rig.ring.asked))
+
+    for _ in range(3):
+        assert queue.pop(8) == []
+
+    assert asked == [0]
+
+
+def test_what_comes_while_a_kick_is_asked_for_is_seen(rig, monkeypatch):
+    rig.features = EVENT_IDX
+    queue = rig.start()
+    singles(rig, 8)
+    late = iter([6])
+    monkeypatch.setattr(queue, "_fence", lambda: rig.ring.offer(*late))
+
+    assert [chain.head for chain in queue.pop(8)] == [6]
+
+
+@pytest.mark.parametrize("features", [0, EVENT_IDX])
+def test_a_fence_is_between_what_is_returned_and_the_drivers_wish(
+    rig, monkeypatch, features
+):
+    """A wish that the driver takes back when it sees no used buffer is seen."""
+    rig.features = features
+    queue = rig.start()
+    singles(rig, 8)
+    rig.ring.wish(1, 0x8000)
+    rig.ring.offer(0)
+    chains = queue.pop(8)
+    seen = []
+
+    def fence():
+        seen.append(rig.ring.used_idx)
+        rig.ring.wish(0, 0)
+
+    monkeypatch.setattr(queue, "_fence", fence)
+
+    assert queue.push(chains) is True
+    assert seen == [1]
+
+
+def test_events_are_in_ram_too():
+    ring = Ring(8, RAM, NEAR_END - 20, RAM + 0x100, EVENT_IDX, ByteOrder.LITTLE)
+    memory = Rig().memory
+
+    for changed in (ring, replace(ring, avail=RAM + 0x200, used=FAR_END - 68)):
+        assert "is not in one region of RAM" in SplitQueue(memory, changed).broken
+        assert SplitQueue(memory, replace(changed, features=0)).broken is None
 
 
 # --- rings that are lost ---
@@ -379,7 +496,7 @@ def test_a_broken_ring_still_takes_back_what_was_popped(rig):
 def test_sizes_that_cannot_be(size):
     queue = Rig().start(size=size)
 
-    assert queue.broken == f"a queue cannot have {size} entries (§2.7)"
+    assert queue.broken == f"a queue cannot have {size} entries (§2.7, §2.8)"
     assert queue.pop(16) == []
 
 
@@ -387,7 +504,8 @@ def test_the_largest_size_can_be():
     ram = bytearray(1 << 20)
     memory = GuestMemory([Region(0, memoryview(ram))])
 
-    queue = SplitQueue(memory, 32768, 0, 0x80000, 0xA0000, ByteOrder.LITTLE)
+    ring = Ring(32768, 0, 0x80000, 0xA0000, features=0, native=ByteOrder.LITTLE)
+    queue = SplitQueue(memory, ring)
 
     assert queue.broken is None
 
@@ -403,7 +521,7 @@ def test_the_largest_size_can_be():
 def test_misaligned_parts_cannot_be(where, address, align):
     queue = Rig().start(**{where: address})
 
-    assert queue.broken.endswith(f"{address:#x} is not aligned to {align} bytes (§2.7)")
+    assert queue.broken.endswith(f"{address:#x} is not aligned to {align} bytes")
     assert queue.pop(16) == []
 
 
@@ -590,7 +708,7 @@ def test_a_faulty_chain_comes_back_with_what_could_be_understood(rig, name):
 
 
 def test_an_indirect_descriptor_has_to_be_negotiated(rig):
-    rig.start(indirect=False)
+    rig.start(features=0)
     length = rig.ring.table(INDIRECT_TABLE, (BUFFER, 1))
 
     chain = rig.chain((BUFFER, 1, NEXT, 1), (INDIRECT_TABLE, length, INDIRECT))
@@ -694,7 +812,7 @@ class Mess:
     noise: bytes
     heads: list
     jump: int
-    next_avail: int
+    base: int
     negotiated: bool
 
     def made(self):
@@ -706,10 +824,10 @@ class Mess:
         noise = self.noise[: 16 * self.size]
         rig.ram[: len(noise)] = noise
         ring.table(INDIRECT_TABLE, *self.indirect)
-        ring.offered = self.next_avail
+        ring.offered = self.base
         ring.offer(*self.heads[: self.size])
-        ring.announce((self.next_avail + self.jump) & 0xFFFF)
-        rig.start(next_avail=self.next_avail, indirect=self.negotiated)
+        ring.announce((self.base + self.jump) & 0xFFFF)
+        rig.start(self.base, features=INDIRECT_DESC * self.negotiated)
         return rig
 
 
@@ -722,7 +840,7 @@ messes = st.builds(
     noise=st.just(b"") | st.binary(max_size=64),
     heads=st.permutations(range(8)) | st.lists(st.integers(0, 0xFFFF), max_size=8),
     jump=st.integers(0, 9) | st.integers(0, 0xFFFF),
-    next_avail=st.integers(0, 0xFFFF),
+    base=st.integers(0, 0xFFFF),
     negotiated=st.booleans(),
 )
 
@@ -755,7 +873,7 @@ def test_any_ring_terminates_stays_in_ram_and_gets_its_buffers_back(mess, limit)
         queue.push(part)
 
     assert sorted(ring.returned()) == sorted((chain.head, 0) for chain in popped)
-    assert queue.next_avail == (mess.next_avail + len(popped)) & 0xFFFF
+    assert queue.base == (mess.base + len(popped)) & 0xFFFF
     start, end = ring.used - RAM, ring.end - RAM
     assert rig.ram[:start] + rig.ram[end:] == before[:start] + before[end:]
 
@@ -766,19 +884,15 @@ def test_any_ring_terminates_stays_in_ram_and_gets_its_buffers_back(mess, limit)
     size=st.sampled_from([1, 8, 64]) | st.integers(-2, 70000),
     places=st.tuples(near, near, near),
     content=st.binary(min_size=64, max_size=512),
-    next_avail=st.integers(0, 0xFFFF),
+    base=st.integers(0, 0xFFFF),
 )
-def test_rings_anywhere_even_on_top_of_each_other(
-    order, size, places, content, next_avail
-):
+def test_rings_anywhere_even_on_top_of_each_other(order, size, places, content, base):
     rig = Rig(8, order)
     rig.ram[:] = (content * (len(rig.ram) // len(content) + 1))[: len(rig.ram)]
     desc, avail, used = places
     desc, used = desc & ~15, used & ~3
 
-    queue = rig.start(
-        size=size, desc=desc, avail=avail, used=used, next_avail=next_avail
-    )
+    queue = rig.start(size=size, desc=desc, avail=avail, used=used, base=base)
     for _ in range(4):
         chains = queue.pop(64)
         queue.push(chains)
