@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import BalloonError, HostError, PluginError
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import Host, hookimpl
 from balloon_plugin.manager import find_policies, make_device
 
 __all__ = [
     "BalloonError",
     "Device",
+    "DeviceOptions",
     "Host",
     "HostError",
     "PluginError",

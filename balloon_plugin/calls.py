@@ -98,6 +98,22 @@ class Device:
         """Return all that is known of the device now."""
         return self._result(self._hook.query(), Status)
 
+    def set_stats_interval(self, seconds: int) -> None:
+        """Ask the driver for statistics every so many seconds, or never (0)."""
+        self._hook.set_stats_interval(seconds=seconds)
+
+    def set_inhibited(self, reason: str | None) -> None:
+        """Forbid discards for a reason, or allow them again (``None``)."""
+        self._hook.set_inhibited(reason=reason)
+
+    def start_hinting(self) -> int:
+        """Ask the driver for hints at its free pages; return the command's id."""
+        return self._result(self._hook.start_hinting(), int)
+
+    def stop_hinting(self) -> None:
+        """Let the driver use its hinted pages again."""
+        self._hook.stop_hinting()
+
     def tick(self) -> None:
         """Let time pass."""
         self._hook.tick()

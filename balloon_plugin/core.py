@@ -85,10 +85,12 @@ class ConfigSpace:
 
     :ivar actual: pages that the driver last said are in the balloon, unclamped.
     :ivar poison_val: what the driver says that it fills free pages with.
+    :ivar size: bytes in the space, which depend on what is offered.
     """
 
     actual: int = 0
     poison_val: int = 0
+    size: int = _CONFIG.size
     _written: bytearray = field(default_factory=lambda: bytearray(_CONFIG.size))
 
     def save(self) -> dict[str, Any]:
@@ -103,20 +105,21 @@ class ConfigSpace:
     def load(cls, state: dict[str, Any]) -> ConfigSpace:
         """Return the space that :meth:`save` described."""
         written = bytearray.fromhex(state["config"])
-        return cls(state["actual"], state["poison_val"], written)
+        return cls(state["actual"], state["poison_val"], _written=written)
 
-    def read(self, offset: int, size: int, num_pages: int) -> bytes:
+    def read(self, offset: int, size: int, num_pages: int, command: int = 0) -> bytes:
         """Return exactly ``size`` bytes; those outside the space are zero.
 
         :param num_pages: the target to advertise.
+        :param command: what to show as ``free_page_hint_cmd_id``.
         """
-        space = _CONFIG.little.pack(num_pages, self.actual, 0, self.poison_val)
-        part = space[offset : offset + size]
+        fields = num_pages, self.actual, command, self.poison_val
+        part = _CONFIG.little.pack(*fields)[: self.size][offset : offset + size]
         return part + bytes(size - len(part))
 
     def write(self, offset: int, data: bytes) -> bool:
         """Take bytes of the driver; return whether ``actual`` is complete with them."""
-        data = data[: max(0, _CONFIG.size - offset)]
+        data = data[: max(0, self.size - offset)]
         end = offset + len(data)
         self._written[offset:end] = data
         if _touches_last(_POISON, offset, end):

@@ -1,20 +1,22 @@
 """The balloon: the plugin that implements the device hooks.
 
 It joins those that do not know each other: the host (queues, memory, clock), the rules
-of the device (:mod:`~balloon_plugin.core`, :mod:`~balloon_plugin.inventory`) and the
-policy behind its :mod:`~balloon_plugin.gatekeeper`. Its order of work is rule 2,
+of the device (:mod:`~balloon_plugin.core`, :mod:`~balloon_plugin.inventory`,
+:mod:`~balloon_plugin.duties`) and the policy behind its
+:mod:`~balloon_plugin.gatekeeper`. Its order of work is rule 2,
 "decide, then answer": read the buffer, let the policy observe, take the new gate,
 reclaim if allowed, return the buffer, notify.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from balloon_plugin import core, snapshot
 from balloon_plugin.calls import ObserverCalls, PolicyCalls
+from balloon_plugin.duties.table import Duties
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     ActualWritten,
@@ -28,10 +30,13 @@ from balloon_plugin.events import (
     TargetReply,
     TimePassed,
 )
+from balloon_plugin.features import DeviceOptions, config_size, queues
 from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import Host, hookimpl
-from balloon_plugin.inventory import Fault, Inventory, Pfns, take
+from balloon_plugin.inventory import Inventory, Pfns, take
+from balloon_plugin.kick import Fault, Kick
 from balloon_plugin.layouts import DEVICE_FEATURES_MASK, PAGE_SIZE, Feature, Queue
+from balloon_plugin.session import Session
 from balloon_plugin.status import Status
 
 __all__ = ["Balloon"]
@@ -42,39 +47,25 @@ MOST_PAGES: Final = (1 << 32) - 1
 _MUST_TELL_HOST = Feature.VIRTIO_BALLOON_F_MUST_TELL_HOST.mask
 
 
-@dataclass(slots=True)
-class _Session:
-    """What is forgotten when the driver resets the device (rule 4)."""
-
-    config: core.ConfigSpace = field(default_factory=core.ConfigSpace)
-    features: int | None = None
-    ready: bool = False
-    driver: bool = False
-    queues: set[int] = field(default_factory=set)
-    """Of which the policy knows where they are."""
-    looked: bool = False
-    """Whether the driver acted on a target, so that another must be announced to it."""
-    announcement_due: bool = False
-    faults: int = 0
-    last_fault: str = ""
-    lost: bool = False
-
-
 class Balloon:
     """The virtio balloon device of one guest.
 
     :param policy: the calls of its one policy.
     :param observers: the calls of all who listen.
+    :param options: which features it offers.
     """
 
-    def __init__(self, policy: PolicyCalls, observers: ObserverCalls) -> None:
+    def __init__(
+        self, policy: PolicyCalls, observers: ObserverCalls, options: DeviceOptions
+    ) -> None:
         self._gatekeeper = Gatekeeper(policy, observers, self._announce)
+        self._options = options
         self._host: Host | None = None
         self._facts: GuestFacts | None = None
         self._inventory = Inventory(self._gatekeeper)
-        self._session = _Session()
-        # Queue roles are fixed as long as only these two are offered (§5.5.2).
-        self._roles: dict[int, Callable[[list[Pfns], Fault], None]] = {
+        self._duties = Duties(self._gatekeeper)
+        self._session = Session()
+        self._pages: dict[Queue, Callable[[Sequence[Pfns], Fault], None]] = {
             Queue.INFLATEQ: self._inflate,
             Queue.DEFLATEQ: self._inventory.deflate,
         }
@@ -114,27 +105,45 @@ class Balloon:
         self._begin_session()
 
     def _begin_session(self) -> None:
-        self._session = _Session()
+        self._session = Session()
+        self._duties.reset()
         self._inventory.clear()
         self._gatekeeper.reset()
 
     @hookimpl
     def tick(self) -> None:
-        """Let time pass."""
-        self._gatekeeper.observe(TimePassed(self._living_host().now()))
+        """Let time pass; do what has to be done without a kick."""
+        host = self._living_host()
+        self._gatekeeper.observe(TimePassed(host.now()))
+        kick = self._kick_of(Queue.STATSQ)
+        if kick is not None:
+            self._duties.statistics.look(kick, legacy=self._session.terms.legacy)
+            self._close_lost(kick)
+        self._ask_for_statistics()
+        if self._session.terms.told:
+            self._inventory.sweep(host)
 
     # --- negotiation ---
 
     @hookimpl
     def get_features(self) -> int:
-        """Return the bits of the device type; of its own the balloon needs only one.
+        """Return the bits of the device type: the same ones as long as a driver stays.
 
         Host pages larger than 4 KiB are collected over several buffers, which rule 1
         allows only if the driver tells before it uses a page again.
         """
-        large = self._living_host().facts.host_page_size > PAGE_SIZE
-        own = _MUST_TELL_HOST if large else 0
-        return (own | self._gatekeeper.features()) & DEVICE_FEATURES_MASK
+        session = self._session
+        if session.offered is None or session.features is None:
+            large = self._living_host().facts.host_page_size > PAGE_SIZE
+            own = self._options.features | (_MUST_TELL_HOST if large else 0)
+            session.offered = (own | self._gatekeeper.features()) & DEVICE_FEATURES_MASK
+            session.config.size = config_size(session.offered)
+        return session.offered
+
+    def _offered(self) -> int:
+        """Return the bits on offer without asking the policy again."""
+        offered = self._session.offered
+        return self.get_features() if offered is None else offered
 
     @hookimpl
     def set_features(self, features: int) -> None:
@@ -170,9 +179,10 @@ class Balloon:
     @hookimpl
     def get_config(self, offset: int, size: int) -> bytes:
         """Return bytes of the configuration space."""
-        self._living_host()
+        self._offered()
         num_pages = self._gatekeeper.gate.num_pages
-        data = self._session.config.read(offset, size, num_pages)
+        config, command = self._session.config, self._duties.hinting.command
+        data = config.read(offset, size, num_pages, command)
         if core.reads_target(offset, size):
             self._session.looked = True
             self._gatekeeper.observe(TargetRead(num_pages))
@@ -181,7 +191,7 @@ class Balloon:
     @hookimpl
     def set_config(self, offset: int, data: bytes) -> None:
         """Take bytes that the driver wrote."""
-        self._living_host()
+        self._offered()
         self._session.driver = self._session.looked = True
         if self._session.config.write(offset, data):
             self._gatekeeper.observe(ActualWritten(self._session.config.actual))
@@ -195,56 +205,118 @@ class Balloon:
         # Before a front end has told of its memory, any target may be right.
         most = min(self._living_host().facts.ram_pages or MOST_PAGES, MOST_PAGES)
         remark = f"the guest has only {most} pages" if num_pages > most else ""
+        self._gatekeeper.shrunk(self._inventory.pages)
         return self._gatekeeper.set_target(min(num_pages, most), remark)
+
+    @hookimpl
+    def set_inhibited(self, reason: str | None) -> None:
+        """Forbid discards for a reason, or allow them again."""
+        self._living_host()
+        self._gatekeeper.inhibit(reason, self._inventory.pages)
 
     # --- queues ---
 
     @hookimpl
     def queue_notify(self, index: int) -> bool:
         """Serve a queue within the budget; return whether more waits."""
-        host, serve = self._living_host(), self._roles.get(index)
-        queue = host.queue(index)
-        if queue is None or serve is None or self._session.lost:
+        roles = queues(self._offered())
+        kick = self._kick(index) if index < len(roles) else None
+        if kick is None:
             return False
+        pages = self._pages.get(roles[index])
+        if pages is not None:
+            more = self._serve_pages(kick, pages)
+        else:
+            more = self._duties.serve(roles[index], kick, self._session.terms)
+        self._close_lost(kick)
+        return more
 
-        def fault(what: str) -> None:
-            self._fault(what, index)
-
-        batch = take(queue, host.memory, fault)
+    def _serve_pages(
+        self, kick: Kick, serve: Callable[[Sequence[Pfns], Fault], None]
+    ) -> bool:
+        batch = take(kick.queue, kick.host.memory, kick.fault)
         if batch.chains:
-            self._see_queues(host)
+            self._see_queues(kick.host)
             self._session.driver = self._session.looked = True
-            serve([pfns for pfns in batch.buffers if pfns], fault)
-            if queue.push(batch.chains):
-                host.notify_queue(index)
-        if queue.broken is not None:
-            self._session.lost = True
-            self._fault(queue.broken, index)
-            host.needs_reset()
+            serve([pfns for pfns in batch.buffers if pfns], kick.fault)
+            kick.answer(batch.chains)
         return batch.more
 
     def _see_queues(self, host: Host) -> None:
         """Tell where the driver keeps its queues, before anything that is in them."""
-        seen = self._session.queues
-        if len(seen) == len(self._roles):
+        seen = self._session.seen
+        if len(seen) == len(self._pages):
             return
-        for index in self._roles:
+        for index in self._pages:
             queue = host.queue(index)
             if queue is not None and index not in seen:
                 seen.add(index)
                 self._gatekeeper.observe(QueueSeen(int(index), queue.desc))
 
-    def _inflate(self, buffers: list[Pfns], fault: Fault) -> None:
-        told = bool((self._session.features or 0) & _MUST_TELL_HOST)
+    def _inflate(self, buffers: Sequence[Pfns], fault: Fault) -> None:
+        told = self._session.terms.told
         self._inventory.inflate(buffers, fault, self._living_host(), told=told)
+
+    def _close_lost(self, kick: Kick) -> None:
+        """Ask for a reset, once, where the ring itself is lost."""
+        if kick.queue.broken is not None and not self._session.lost:
+            self._session.lost = True
+            kick.fault(kick.queue.broken)
+            kick.host.needs_reset()
+
+    def _kick_of(self, role: Queue) -> Kick | None:
+        roles = queues(self._offered())
+        return self._kick(roles.index(role)) if role in roles else None
+
+    def _kick(self, index: int) -> Kick | None:
+        """Return a queue to be served, if the driver has started it."""
+        host = self._living_host()
+        queue = host.queue(index)
+        if queue is None or self._session.lost:
+            return None
+        return Kick(host, queue, index, partial(self._fault, index=index))
+
+    # --- statistics and hints ---
+
+    @hookimpl
+    def set_stats_interval(self, seconds: int) -> None:
+        """Ask for statistics every so many seconds, or never."""
+        now = self._living_host().now()
+        self._duties.statistics.set_interval(seconds, now)
+        self._ask_for_statistics()
+
+    def _ask_for_statistics(self) -> None:
+        kick = self._kick_of(Queue.STATSQ) if self._session.ready else None
+        if kick is not None:
+            self._duties.ask_for_statistics(kick)
+
+    @hookimpl
+    def start_hinting(self) -> int:
+        """Ask the driver for hints at all its free pages."""
+        host, session = self._living_host(), self._session
+        if not (session.ready and session.terms.hints):
+            message = (
+                "no driver that hints at its free pages is ready: offer it the feature "
+                "hinting, and wait until it has started"
+            )
+            raise HostError(message)
+        command = self._duties.hinting.start()
+        host.notify_config()
+        return command
+
+    @hookimpl
+    def stop_hinting(self) -> None:
+        """Let the driver use its hinted pages again."""
+        host = self._living_host()
+        if self._duties.hinting.stop() and self._session.ready:
+            host.notify_config()
 
     # --- what people and snapshots see ---
 
     @hookimpl
     def query(self) -> Status:
         """Return all that is known of the device."""
-        session, keeper = self._session, self._gatekeeper
-        self._living_host()
+        session, keeper, host = self._session, self._gatekeeper, self._living_host()
         ram = self._facts.ram_pages if self._facts else 0
         actual = core.translate_actual(session.config.actual, keeper.gate.translation)
         return Status(
@@ -263,15 +335,22 @@ class Balloon:
             accepted=keeper.accepted,
             gate=keeper.gate,
             verdict=keeper.verdict,
+            offered=self._offered(),
+            stats=self._duties.statistics.sample(host.now()),
+            stats_interval=self._duties.statistics.interval,
+            reported=self._duties.reporting.given_back,
+            hints=self._duties.hinting.hints(),
+            inhibited=keeper.inhibited,
         )
 
     @hookimpl
     def save(self) -> dict[str, Any]:
         """Return the whole driver session."""
-        self._living_host()
-        session = self._session
+        now, session = self._living_host().now(), self._session
         return snapshot.pack(
             **session.config.save(),
+            **self._duties.save(now),
+            offered=session.offered,
             faults=session.faults,
             last_fault=session.last_fault,
             features=session.features,
@@ -283,19 +362,27 @@ class Balloon:
     @hookimpl
     def load(self, state: dict[str, Any]) -> None:
         """Take over a saved session."""
-        self._living_host()
+        now = self._living_host().now()
         saved = snapshot.unpack(state)
-        session = _Session(features=saved["features"], ready=saved["ready"])
+        session = Session(
+            core.ConfigSpace.load(saved),
+            offered=saved["offered"],
+            features=saved["features"],
+            ready=saved["ready"],
+            faults=saved["faults"],
+            last_fault=saved["last_fault"],
+        )
         session.driver = session.ready or session.features is not None
         session.looked = session.driver
-        session.config = core.ConfigSpace.load(saved)
-        session.faults, session.last_fault = saved["faults"], saved["last_fault"]
+        if session.offered is not None:
+            session.config.size = config_size(session.offered)
         try:
             self._inventory.load(saved["ledger"])
         except ValueError as error:
             message = f"the saved balloon does not fit this guest's RAM: {error}"
             raise HostError(message) from error
         self._session = session
+        self._duties.load(saved, now)
         ballooned = saved["actual"] or self._inventory.pages
         self._gatekeeper.load(saved["policy"], ballooned)
         self._inventory.adopt_translation()

@@ -27,11 +27,14 @@ __all__ = [
     "GuestDescribed",
     "GuestFacts",
     "GuestFault",
+    "InhibitionChanged",
     "Judgement",
     "MemoryRange",
     "PagesDeflated",
+    "PagesHinted",
     "PagesInflated",
     "PagesReclaimed",
+    "PagesReported",
     "PluginFailed",
     "PolicyEvent",
     "QueueSeen",
@@ -354,6 +357,44 @@ class PagesReclaimed:
 
 
 @dataclass(frozen=True, slots=True)
+class PagesReported:
+    """The driver reported pages that it does not use just now; they are not ballooned.
+
+    :ivar num_pages: how many were given back: none where the gate, an inhibition or
+        ``poison_val`` forbids it. The guest may use any again, and tells nobody.
+    :ivar runs: the pages, in whole pages of the host.
+    """
+
+    num_pages: int
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PagesHinted:
+    """The driver hinted at pages whose content is of no use; none is given back.
+
+    Whoever migrates the guest need not carry those that the guest has not written to
+    since the command was given.
+
+    :ivar command: the id of the command, as ``start_hinting`` returned it.
+    :ivar runs: the pages.
+    """
+
+    command: int
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InhibitionChanged:
+    """The host forbade discards, or (``None``) allows them again.
+
+    :ivar reason: why they are forbidden.
+    """
+
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetAnswered:
     """What ``set_target`` told the user.
 
@@ -452,6 +493,9 @@ Event: TypeAlias = (
     | GateChanged
     | VerdictChanged
     | PagesReclaimed
+    | PagesReported
+    | PagesHinted
+    | InhibitionChanged
     | TargetAnswered
     | StateLoaded
     | PluginFailed

@@ -18,6 +18,7 @@ from balloon_plugin.events import (
     Gate,
     GateChanged,
     GuestDescribed,
+    InhibitionChanged,
     Judgement,
     StateLoaded,
     TargetAnswered,
@@ -47,6 +48,8 @@ class Gatekeeper:
     :ivar gate: what the device may do now.
     :ivar verdict: what the policy has concluded so far.
     :ivar accepted: whether a target was accepted in this session.
+    :ivar inhibited: why nothing may be given back whatever the policy says, ``None`` if
+        it may.
     """
 
     def __init__(
@@ -63,6 +66,8 @@ class Gatekeeper:
         self.accepted = False
         self._wanted = 0
         self._most: int | None = None
+        self.inhibited: str | None = None
+        self._ceiling = 0
         self.gate = Gate(0, reclaim=False, targets=Answer.DEFERRED)
         self.verdict = Verdict(Judgement.UNDECIDED, "")
 
@@ -93,6 +98,7 @@ class Gatekeeper:
     def reset(self) -> None:
         """Begin a new driver session: nothing learnt before counts (rule 4)."""
         self._held = None
+        self._ceiling = 0
         self._policy.reopen()
         self._blamed = self.accepted = False
         self.observe(DeviceReset())
@@ -104,19 +110,25 @@ class Gatekeeper:
         :param remark: what else to say of it.
         """
         reply = self._ask(num_pages, remark)
-        self._observers.emit(TargetAnswered(reply, num_pages))
-        if reply.answer is Answer.ACCEPTED:
+        return self._answer(TargetAnswered(reply, num_pages))
+
+    def _answer(self, answered: TargetAnswered) -> TargetReply:
+        self._observers.emit(answered)
+        if answered.reply.answer is Answer.ACCEPTED:
             # Also for the target that it has already: a driver that overslept it wakes.
             self._announce()
-        return reply
+        return answered.reply
 
     def _ask(self, num_pages: int, remark: str) -> TargetReply:
         """Ask the policy; a target that it refuses on seeing it changes nothing."""
         before, was = self.requested, self.gate.targets
         if was is not Answer.REFUSED:
             self.requested = num_pages
-            self.observe(TargetRequested(num_pages))
+            self.observe(TargetRequested(self._visible))
         answer, reason = self.gate.targets, self.gate.reason
+        if answer is Answer.ACCEPTED and self._visible < num_pages:
+            answer = Answer.DEFERRED
+            reason = f"discards are inhibited: {self.inhibited}"
         if answer is Answer.ACCEPTED:
             reason = remark
         elif answer is Answer.DEFERRED:
@@ -138,6 +150,40 @@ class Gatekeeper:
     def requested(self, num_pages: int) -> None:
         self._wanted = num_pages
 
+    @property
+    def may_reclaim(self) -> bool:
+        """Whether pages may be given back to the host now."""
+        return self.gate.reclaim and self.inhibited is None
+
+    @property
+    def _visible(self) -> int:
+        """The target that the policy is shown: no growth while discards are inhibited.
+
+        The guest would lose pages then, and nobody would have them.
+        """
+        if self.inhibited is None:
+            return self.requested
+        return min(self.requested, self._ceiling)
+
+    def inhibit(self, reason: str | None, ballooned: int) -> None:
+        """Forbid to give pages back, or (``None``) allow it; the target is kept.
+
+        :param ballooned: pages in the balloon, which is not to grow meanwhile.
+        """
+        waiting = self._visible < self.requested
+        self._ceiling = ballooned
+        changed, self.inhibited = self.inhibited != reason, reason
+        if changed:
+            self._observers.emit(InhibitionChanged(reason))
+        if reason is None and waiting:
+            self._answer(TargetAnswered(self._ask(self.requested, "")))
+        else:
+            self._settle()
+
+    def shrunk(self, ballooned: int) -> None:
+        """Learn that so many pages are in the balloon; it is not to grow from there."""
+        self._ceiling = min(self._ceiling, ballooned)
+
     def clamp(self, most: int | None) -> None:
         """Show no target above the guest's RAM, of which this is known now."""
         self._most = most
@@ -157,6 +203,7 @@ class Gatekeeper:
         :param ballooned: pages in the restored balloon, held if there is no verdict.
         """
         self.requested = state["requested"]
+        self._ceiling = ballooned
         saved = state["policy_state"]
         known = (
             state["policy"] == self._policy.name
@@ -175,7 +222,7 @@ class Gatekeeper:
         """Ask the policy for its gate and verdict, and tell what changed."""
         # The gate last: a policy that fails on its verdict must find it shut.
         verdict = _RESTORED if self._held else self._policy.verdict()
-        gate = self._held or self._policy.gate(self.requested)
+        gate = self._held or self._policy.gate(self._visible)
         self._tell_failure()
         if _conclusion(verdict) != _conclusion(self.verdict):
             self._observers.emit(VerdictChanged(verdict))

@@ -93,7 +93,8 @@ class Host(Protocol):
         """Give pages back to the host's operating system.
 
         The device promises that the runs are inside RAM, sorted, disjoint, and made of
-        whole host pages. What the guest reads there afterwards is undefined.
+        whole host pages. The guest reads zeros there afterwards, or what was there if
+        a page was not given back after all (VIRTIO 1.3 §5.5.6.7.2 allows no third).
 
         :returns: how many 4 KiB pages were really given back.
         """
@@ -234,6 +235,66 @@ def set_target(num_pages: int) -> TargetReply:
 @hookspec(firstresult=True)
 def query() -> Status:
     """Return all that is known of the device at this moment, for people and programs.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def set_stats_interval(seconds: int) -> None:
+    """Ask the driver for memory statistics every so many seconds, or never.
+
+    Called on behalf of the user, at any time. The first request goes out at once, the
+    others with a ``tick``. None goes out while the policy defers targets, because a
+    request makes old drivers read their target and write ``actual``, and that must not
+    disturb a test. The interval outlives resets and is part of a snapshot; to begin
+    with it is 0.
+
+    :param seconds: 1 to 2**32 - 1, or 0 to ask no more.
+    :raises HostError: if it is anything else.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def set_inhibited(reason: str | None) -> None:
+    """Forbid to give memory back, or allow it again. Called on behalf of the user.
+
+    For memory that must stay where it is, as with a passed-through device. Nothing is
+    discarded meanwhile, neither pages of the balloon nor those that a driver reports.
+    The balloon may shrink but not grow: a larger target is kept and answered with
+    "deferred", and the driver reads it when discards are allowed again. Pages that came
+    into the balloon in between are then given back if MUST_TELL_HOST was negotiated.
+    Otherwise the driver may be using them (D4), so that they stay as they are until it
+    deflates and inflates them again; ``ballooned`` and ``reclaimed`` of a query differ
+    by them. Outlives resets, and is not part of a snapshot: it is about this host.
+
+    :param reason: why, for the person whose target waits; ``None`` to allow discards.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec(firstresult=True)
+def start_hinting() -> int:
+    """Ask the driver for hints at all its free pages. Called by who migrates a guest.
+
+    Observers see them as :class:`~balloon_plugin.events.PagesHinted`. If hints are
+    under way they begin anew, with another id.
+
+    :returns: the id of this command, 2 or more; none is used twice.
+    :raises HostError: if no driver that hints is ready.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def stop_hinting() -> None:
+    """Let the driver use its hinted pages again: hints are needed no more.
+
+    Called when a migration has ended or failed. Harmless if nothing was started.
 
     .. versionadded:: 0.1
     """

@@ -8,7 +8,7 @@ batch can be done at once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -24,15 +24,13 @@ from balloon_plugin.events import (
 )
 from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import Host, VirtQueue
+from balloon_plugin.kick import CHAINS_AT_ONCE, Fault, read
 from balloon_plugin.layouts import PAGE_SIZE
 from balloon_plugin.memory import GuestMemory
 from balloon_plugin.pages import Ledger, clip, merge
 from balloon_plugin.virtqueue import Chain
 
 __all__ = ["Batch", "Inventory", "Pfns", "take"]
-
-CHAINS_AT_ONCE: Final = 16
-"""Chains taken from a queue in one go; a batch may exceed its budget by these."""
 
 PAGES_AT_ONCE: Final = 65536
 """Page numbers after which a batch ends and other guests have a turn.
@@ -43,10 +41,6 @@ milliseconds of work at the worst.
 
 Pfns: TypeAlias = tuple[int, ...]
 """The 32-bit entries of one buffer, as the driver wrote them."""
-
-Fault: TypeAlias = Callable[[str], None]
-"""Is told what the driver did wrong, a sentence."""
-
 
 _AS_IT_IS: Final = Translation()
 
@@ -75,27 +69,12 @@ def take(queue: VirtQueue, memory: GuestMemory, fault: Fault) -> Batch:
         if not popped:
             return Batch(chains, buffers, more=False)
         chains += popped
-        read = [_read(chain, memory, fault) for chain in popped]
-        buffers += [core.decode(data, queue.byte_order) for data in read]
+        parts = [read(chain, memory, core.MAX_BUFFER_BYTES, fault) for chain in popped]
+        buffers += [core.decode(data, queue.byte_order) for data in parts]
         # What is empty costs a turn too, or a ring of it were served for ever.
-        cost += sum(len(data) // 4 for data in read)
+        cost += sum(len(data) // 4 for data in parts)
         cost += sum(1 + len(chain.readable) for chain in popped)
     return Batch(chains, buffers, more=True)
-
-
-def _read(chain: Chain, memory: GuestMemory, fault: Fault) -> bytes:
-    """Read the bytes of a chain, as far as they can be read (rule 3)."""
-    if chain.fault is not None:
-        fault(chain.fault)
-    data, room = b"", core.MAX_BUFFER_BYTES
-    for address, size in chain.readable:
-        part = memory.read(address, min(size, room))
-        if part is None:
-            fault(f"a buffer at {address:#x} is not in RAM")
-            break
-        data += part
-        room -= len(part)
-    return data
 
 
 class Inventory:
@@ -109,6 +88,8 @@ class Inventory:
         self._facts = GuestFacts(ram=())
         self._translation = _AS_IT_IS
         self._ledger = Ledger((), PAGE_SIZE)
+        self._parked = False
+        self._swept = 0
 
     @property
     def pages(self) -> int:
@@ -136,6 +117,7 @@ class Inventory:
     def clear(self) -> None:
         """Forget all pages: the driver session ended."""
         self._translation = _AS_IT_IS
+        self._parked = False
         self._ledger.clear()
 
     def inflate(
@@ -151,14 +133,32 @@ class Inventory:
         seen, allowed = [], []
         for pfns in buffers:
             seen.append(self._observe(PagesInflated(pfns)))
-            if self._gatekeeper.gate.reclaim:
+            if self._gatekeeper.may_reclaim:
                 allowed.append(seen[-1])
         runs = self._inside(seen, fault)
         self._ledger.inflate(runs)
-        if allowed and self._gatekeeper.gate.reclaim:
-            if len(allowed) < len(buffers):
-                runs, _ = self._runs(allowed)
-            self._reclaim(self._ledger.ripe(runs, accumulate=told), host)
+        if not self._gatekeeper.may_reclaim:
+            allowed = []
+        if len(allowed) < len(buffers):
+            self._parked, self._swept = True, 0
+            runs, _ = self._runs(allowed)
+        self._reclaim(self._ledger.ripe(runs, accumulate=told), host)
+
+    def sweep(self, host: Host) -> None:
+        """Give back some of the pages that came while it was not allowed (rule 1).
+
+        Only for a driver that tells before it uses a page again: D4, MAY modify a page
+        from its inflation until its deflation is acknowledged. All that it sent is
+        believed, because a policy that opens the gate believes the driver.
+        """
+        if not self._parked or not self._gatekeeper.may_reclaim:
+            return
+        runs = self._ledger.kept(self._swept, PAGES_AT_ONCE)
+        if not runs:
+            self._parked = False
+            return
+        self._swept = sum(runs[-1])
+        self._reclaim(self._ledger.ripe(runs, accumulate=True), host)
 
     def deflate(self, buffers: Sequence[Pfns], fault: Fault) -> None:
         """Record that the driver takes pages back."""
@@ -177,6 +177,7 @@ class Inventory:
         ledger = Ledger(self._facts.ram, self._facts.host_page_size)
         ledger.load(state)
         self._ledger = ledger
+        self._parked, self._swept = ledger.reclaimed < ledger.pages, 0
 
     def adopt_translation(self) -> None:
         """Read the driver as the gate says, without forgetting a restored record."""

@@ -101,6 +101,13 @@ class StatTag(enum.IntEnum):
     VIRTIO_BALLOON_S_DIRECT_RECLAIM = 15
 
 
+class HintCommand(enum.IntEnum):
+    """Reserved values of ``free_page_hint_cmd_id`` (§5.5.6.5); others are commands."""
+
+    VIRTIO_BALLOON_CMD_ID_STOP = 0
+    VIRTIO_BALLOON_CMD_ID_DONE = 1
+
+
 # --- numbers of the split virtqueue (§2.7) ------------------------------------------
 
 VRING_DESC_F_NEXT: Final = 1

@@ -20,6 +20,7 @@ from balloon_plugin import hookspecs
 from balloon_plugin.calls import Device, ObserverCalls, PolicyCalls
 from balloon_plugin.device import Balloon
 from balloon_plugin.errors import PluginError
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import PROJECT
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def make_device(
     *,
     observers: Iterable[object] = (),
     name: str | None = None,
+    options: DeviceOptions = DeviceOptions(),  # noqa: B008 - a frozen value
 ) -> Device:
     """Make a balloon device with a policy, ready to be realized by a host.
 
@@ -50,6 +52,7 @@ def make_device(
         object that implements the policy hooks.
     :param observers: objects that implement ``balloon_event``.
     :param name: what to call a policy that is an object, instead of by its class.
+    :param options: which features of a balloon the device offers.
     :raises PluginError: if the policy is unknown, cannot be made or breaks a contract.
     """
     name = policy if isinstance(policy, str) else name or type(policy).__name__
@@ -61,7 +64,8 @@ def make_device(
         for observer in observers:
             _register_observer(plugins, observer)
         calls = PolicyCalls(plugins, name)
-        plugins.register(Balloon(calls, ObserverCalls(plugins)), name=_DEVICE)
+        balloon = Balloon(calls, ObserverCalls(plugins), options)
+        plugins.register(balloon, name=_DEVICE)
         plugins.check_pending()
     except (ValueError, pluggy.PluginValidationError) as error:
         message = f"a plugin does not fit its hooks: {error}"

@@ -10,6 +10,7 @@ __all__ = ["difference", "is_news", "sentence"]
 _NEWS = (
     events.DeviceReset,
     events.GuestFault,
+    events.InhibitionChanged,
     events.PluginFailed,
     events.ShadowDiverged,
     events.ShadowGuesses,
@@ -62,6 +63,16 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return _verdict(verdict)
         case events.PagesReclaimed(num_pages, runs):
             return f"{num_pages} pages reclaimed in {len(runs)} runs"
+        case events.PagesReported(num_pages, runs):
+            pages = sum(count for _, count in runs)
+            return f"driver reports {pages} free pages, {num_pages} given back"
+        case events.PagesHinted(command, runs):
+            pages = sum(count for _, count in runs)
+            return f"driver hints at {pages} free pages for command {command}"
+        case events.InhibitionChanged(None):
+            return "discards are allowed again"
+        case events.InhibitionChanged(reason):
+            return f"discards are inhibited: {reason}"
         case events.TargetAnswered(reply):
             why = f" ({reply.reason})" if reply.reason else ""
             return f"target {reply.requested} is {reply.answer.value}{why}"

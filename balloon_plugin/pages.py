@@ -18,7 +18,7 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import MemoryRange, Run
 from balloon_plugin.layouts import PAGE_SIZE
 
-__all__ = ["Ledger", "clip", "merge"]
+__all__ = ["Ledger", "clip", "covered", "merge", "split"]
 
 
 # --- runs ---------------------------------------------------------------------------
@@ -65,6 +65,39 @@ def clip(runs: Sequence[Run], ranges: Sequence[MemoryRange]) -> tuple[list[Run],
     return inside, _pages(runs) - _pages(inside)
 
 
+def covered(parts: Iterable[tuple[int, int]], unit: int) -> list[Run]:
+    """Return the pages that ranges of bytes cover, in whole units, as runs.
+
+    :param parts: (guest-physical address, bytes), in any order, overlapping or not.
+    :param unit: bytes, a multiple of 4096. Several parts may cover one together.
+    """
+    runs: list[Run] = []
+    start = end = 0
+    for address, size in (*sorted(parts), (_NOWHERE, 0)):
+        if address <= end:
+            end = max(end, address + size)
+            continue
+        low, high = -(-start // unit) * unit, end // unit * unit
+        if low < high:
+            runs.append((low // PAGE_SIZE, (high - low) // PAGE_SIZE))
+        start, end = address, address + size
+    return runs
+
+
+_NOWHERE: Final = 1 << 65
+"""An address behind all others."""
+
+
+def split(runs: Sequence[Run], pages: int) -> tuple[list[Run], list[Run]]:
+    """Return the first ``pages`` (1 or more) of runs, and the rest."""
+    for place, (first, count) in enumerate(runs):
+        if count >= pages:
+            rest = [(first + pages, count - pages)] if count > pages else []
+            return [*runs[:place], (first, pages)], [*rest, *runs[place + 1 :]]
+        pages -= count
+    return list(runs), []
+
+
 def _bounds(part: MemoryRange) -> tuple[int, int]:
     """Return the first page of a range, and the first behind it."""
     return part.start // PAGE_SIZE, (part.start + part.size) // PAGE_SIZE
@@ -105,6 +138,7 @@ _GIVEN_BACK: Final = 2
 _STATES: Final = tuple(bytes([state]) for state in (_OUT, _IN, _GIVEN_BACK))
 
 _BALLOONED_RUN: Final = re.compile(rb"[^\x00]+")
+_KEPT_RUN: Final = re.compile(rb"\x01+")
 _GIVEN_BACK_RUN: Final = re.compile(rb"\x02+")
 
 
@@ -181,6 +215,23 @@ class Ledger:
     def mark_reclaimed(self, runs: Sequence[Run]) -> None:
         """Record pages as given back to the host, as far as they are in the balloon."""
         self._reclaimed += self._replace(runs, _IN, _GIVEN_BACK)
+
+    def kept(self, start: int, most: int) -> list[Run]:
+        """Return pages in the balloon that were not given back.
+
+        :param start: page number from which to look.
+        :param most: pages to return, 1 or more.
+        """
+        kept: list[Run] = []
+        pages = 0
+        for number in sorted(self._chunks):
+            if pages >= most:
+                break
+            base = number << _CHUNK_SHIFT
+            for found in _KEPT_RUN.finditer(self._chunks[number], max(0, start - base)):
+                kept.append((base + found.start(), found.end() - found.start()))
+                pages += found.end() - found.start()
+        return clip(split(_joined(kept), most)[0], self._ranges)[0]
 
     def clear(self) -> None:
         """Forget everything: a new driver session begins."""

@@ -4,10 +4,14 @@ Knows the form and nothing of what makes it. The form is documented here and in 
 docs:
 
 ``version``
-    1. A higher one is refused: an older device cannot know what it would lose.
+    2. A higher one is refused: an older device cannot know what it would lose. Version
+    1 had neither ``offered`` nor ``stats`` nor ``hints``, and is still read.
 ``config``
     What the driver wrote to its configuration space, 32 hexadecimal digits, and
     ``actual``, ``poison_val``: its fields as they count, 0 to 2**32 - 1.
+``offered``
+    The bits on offer when the driver accepted some of them, by which its queues are
+    numbered, or null if nobody asked yet.
 ``features``
     Accepted bits, or null before the driver accepted any.
 ``ready``
@@ -16,6 +20,14 @@ docs:
     How often the driver broke the specification, and the newest sentence of that.
 ``ledger``
     Pages in the balloon and those given back, see :class:`balloon_plugin.pages.Ledger`.
+``stats``
+    ``interval`` (seconds between two requests, 0 for none), ``values`` (the newest
+    statistics, ``[tag, value]`` each, or null), ``age`` (of those, in seconds),
+    ``begun`` (whether a first buffer came), ``known`` (whether the buffer at the head
+    of the queue is that of ``values``, and was kept to ask with).
+``hints``
+    ``last`` (the newest id that was ever used), ``command`` (what the driver reads),
+    ``answer`` (what it last sent, or null), ``pages`` (hinted for that command).
 ``policy``
     ``requested`` (the user's target in pages), ``accepted`` (whether one was accepted
     in this session), ``policy`` (its name with options) and ``policy_state`` (what
@@ -24,18 +36,20 @@ docs:
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Final, TypeGuard
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.layouts import DEVICE_FEATURES_MASK
 
 __all__ = ["VERSION", "pack", "unpack"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Written into every snapshot; grows when an older device would misread a newer one."""
 
-_U32, _U64 = 1 << 32, 1 << 64
+_U16, _U32, _U64 = 1 << 16, 1 << 32, 1 << 64
 _SPACE = re.compile("[0-9a-f]{32}")
 
 
@@ -49,7 +63,7 @@ def unpack(state: object) -> dict[str, Any]:
 
     :raises HostError: if it is damaged or from a newer version.
     """
-    whole = state if isinstance(state, dict) else {}
+    whole = _grown_up(state) if isinstance(state, dict) else {}
     version = whole.get("version")
     if _integer(version, _U32) and version > VERSION:
         message = (
@@ -68,6 +82,29 @@ def unpack(state: object) -> dict[str, Any]:
     return {name: whole[name] for name in _CHECKS if name != "version"}
 
 
+def _grown_up(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a snapshot of an older version as one of this.
+
+    Version 1 is of devices that had two queues; the bits that were accepted are all
+    that is known of those on offer.
+    """
+    if type(version := state.get("version")) is not int or version != 1:
+        return state
+    features = state.get("features")
+    offered = features & DEVICE_FEATURES_MASK if type(features) is int else None
+    return {**state, "offered": offered, "stats": _NO_STATS, "hints": _NO_HINTS}
+
+
+_NO_STATS: Final[dict[str, Any]] = {
+    "interval": 0,
+    "begun": False,
+    "known": False,
+    "values": None,
+    "age": 0.0,
+}
+_NO_HINTS: Final[dict[str, Any]] = {"last": 1, "command": 0, "answer": None, "pages": 0}
+
+
 def _integer(value: object, limit: int) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < limit
 
@@ -82,6 +119,41 @@ def _policy_part(value: object) -> bool:
     )
 
 
+def _stats_part(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _integer(value.get("interval"), _U32)
+        and isinstance(value.get("begun"), bool)
+        and isinstance(value.get("known"), bool)
+        and type(value.get("age")) is float
+        and math.isfinite(value["age"])
+        and "values" in value
+        and (value["values"] is None or _are_stats(value["values"]))
+    )
+
+
+def _are_stats(values: object) -> bool:
+    return isinstance(values, list | tuple) and all(
+        isinstance(pair, list | tuple)
+        and len(pair) == 2  # noqa: PLR2004 - a pair
+        and _integer(pair[0], _U16)
+        and _integer(pair[1], _U64)
+        for pair in values
+    )
+
+
+def _hints_part(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and _integer(value.get("last"), _U32)
+        and value["last"] >= _NO_HINTS["last"]
+        and _integer(value.get("command"), value["last"] + 1)
+        and "answer" in value
+        and (value["answer"] is None or _integer(value["answer"], _U32))
+        and _integer(value.get("pages"), _U64)
+    )
+
+
 _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "version": lambda value: _integer(value, _U32),
     "actual": lambda value: _integer(value, _U32),
@@ -89,8 +161,11 @@ _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "config": lambda value: isinstance(value, str) and bool(_SPACE.fullmatch(value)),
     "faults": lambda value: _integer(value, _U64),
     "last_fault": lambda value: isinstance(value, str),
+    "offered": lambda value: value is None or _integer(value, 1 << 24),
     "features": lambda value: value is None or _integer(value, _U64),
     "ready": lambda value: isinstance(value, bool),
     "ledger": lambda value: isinstance(value, dict),
+    "stats": _stats_part,
+    "hints": _hints_part,
     "policy": _policy_part,
 }

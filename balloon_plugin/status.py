@@ -6,7 +6,39 @@ from dataclasses import dataclass
 
 from balloon_plugin.events import Gate, Verdict
 
-__all__ = ["Status"]
+__all__ = ["Hints", "Sample", "Status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Memory statistics as the driver sent them, all in one buffer.
+
+    :ivar values: (tag, value) in the order sent, unknown tags included; the tags that
+        are known are ``StatTag`` of ``layouts``. What the driver left out
+        is missing. Where a tag is there twice, the last one counts.
+    :ivar updated: when the buffer came, in seconds of the host's clock.
+    :ivar age: seconds since then.
+    """
+
+    values: tuple[tuple[int, int], ...]
+    updated: float
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """How far free page hinting is.
+
+    :ivar command: what the driver reads: an id of 2 or more while hints are wanted, 0
+        before, and 1 after that.
+    :ivar answer: what the driver last sent: the id when it begins, 0 when it has told
+        of all its free pages, ``None`` before its first answer.
+    :ivar pages: pages hinted for the last command.
+    """
+
+    command: int
+    answer: int | None
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +61,13 @@ class Status:
         balloon may be a user's and not only a probe's.
     :ivar gate: what the policy allows.
     :ivar verdict: what the policy has concluded, with its evidence.
+    :ivar offered: the bits that the device offers, those of its policy included.
+    :ivar stats: the newest statistics of this session, ``None`` before any came.
+    :ivar stats_interval: seconds between two requests for statistics, 0 for none.
+    :ivar reported: pages given back in this session because the driver reported them
+        free. It may be using them again; they were never in the balloon.
+    :ivar hints: how far free page hinting is.
+    :ivar inhibited: why discards are inhibited, ``None`` if they are not.
     """
 
     policy: str
@@ -46,6 +85,12 @@ class Status:
     accepted: bool
     gate: Gate
     verdict: Verdict
+    offered: int = 0
+    stats: Sample | None = None
+    stats_interval: int = 0
+    reported: int = 0
+    hints: Hints = Hints(0, None, 0)
+    inhibited: str | None = None
 
     @property
     def balloon_pages(self) -> int:

@@ -26,6 +26,7 @@ from balloon_plugin.events import (
     MemoryRange,
     Verdict,
 )
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.manager import make_device
 from balloon_plugin.memory import GuestMemory, Region
@@ -40,8 +41,14 @@ BUFFERS = 2048 * PAGE
 """Where the fake driver keeps its buffers, from here to the end of the first RAM."""
 
 
+QUEUES = 5
+"""Queues that the driver has started: as many as a balloon can have."""
+
 MUST_TELL_HOST = 1
 """The mask of VIRTIO_BALLOON_F_MUST_TELL_HOST."""
+
+STATS_VQ = 2
+"""The mask of VIRTIO_BALLOON_F_STATS_VQ, which a device offers by default."""
 
 
 def words(*values):
@@ -72,8 +79,7 @@ class FakeHost:
         self._known = facts
         self.plug(ram)
         self.queues: dict[int, FakeQueue | None] = {
-            0: FakeQueue(self, 0),
-            1: FakeQueue(self, 1),
+            index: FakeQueue(self, index) for index in range(QUEUES)
         }
 
     def plug(self, ram, **facts):
@@ -135,19 +141,29 @@ class FakeQueue:
         self.breaks = None
         self.wanted = True
         self.available: deque[Chain] = deque()
+        self.held: list[Chain] = []
         self.returned: list[int] = []
 
     def pop(self, limit):
         if self.breaks is not None:
             self.broken = self.breaks
             return []
-        return [self.available.popleft() for _ in range(min(limit, self.waiting))]
+        popped = [self.available.popleft() for _ in range(min(limit, self.waiting))]
+        self.held += popped
+        return popped
 
     def push(self, chains):
         heads = [chain.head for chain in chains]
+        for chain in chains:
+            self.held.remove(chain)
         self._host.log.append(("push", self._index, heads))
         self.returned += heads
         return self.wanted
+
+    def restart(self):
+        """Begin again at the first chain that has not come back."""
+        self.available.extendleft(reversed(self.held))
+        self.held.clear()
 
     @property
     def waiting(self):
@@ -326,22 +342,24 @@ class Rig:
         self.recorder.events.clear()
 
 
-def rig(policy=None, host=None, observers=()):
+def rig(policy=None, host=None, observers=(), **options):
     """Make a device and realize it.
 
     :param policy: an object or a name; a :class:`ScriptedPolicy`, shut, if ``None``.
+    :param options: of the device.
     """
     policy = ScriptedPolicy() if policy is None else policy
     host = FakeHost() if host is None else host
     recorder = Recorder()
-    device = make_device(policy, observers=[*observers, recorder])
+    options = DeviceOptions(**options)
+    device = make_device(policy, observers=[*observers, recorder], options=options)
     device.realize(host)
     return Rig(device, host, policy, recorder)
 
 
-def opened(host=None, gate=OPEN):
+def opened(host=None, gate=OPEN, **options):
     """Make and realize a device whose policy believes its driver."""
-    return rig(ScriptedPolicy(gate), host)
+    return rig(ScriptedPolicy(gate), host, **options)
 
 
 def told(host_page_size=65536, **facts):

@@ -66,7 +66,7 @@ def test_the_whole_command_line(make, options):
         "-chardev stdio,id=console,signal=off -serial chardev:console "
         "-chardev socket,id=balloon,path=balloon.sock "
         "-global virtio-mmio.force-legacy=on "
-        "-device vhost-user-test-device,chardev=balloon,virtio-id=5,num_vqs=2,"
+        "-device vhost-user-test-device,chardev=balloon,virtio-id=5,num_vqs=5,"
         "vq_size=128,config_size=16"
     )
 

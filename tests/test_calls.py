@@ -115,6 +115,22 @@ class Stub:
         return self._note(hook="query")
 
     @hookimpl
+    def set_stats_interval(self, seconds):
+        return self._note(hook="set_stats_interval", seconds=seconds)
+
+    @hookimpl
+    def set_inhibited(self, reason):
+        return self._note(hook="set_inhibited", reason=reason)
+
+    @hookimpl
+    def start_hinting(self):
+        return self._note(hook="start_hinting")
+
+    @hookimpl
+    def stop_hinting(self):
+        return self._note(hook="stop_hinting")
+
+    @hookimpl
     def tick(self):
         return self._note(hook="tick")
 
@@ -138,6 +154,9 @@ TELLING = {
     "set_features": {"features": 5},
     "driver_ready": {},
     "set_config": {"offset": 4, "data": b"\x10"},
+    "set_stats_interval": {"seconds": 2},
+    "set_inhibited": {"reason": "pinned"},
+    "stop_hinting": {},
     "tick": {},
     "guest_changed": {},
     "load": {"state": {"version": 1}},
@@ -148,6 +167,7 @@ ASKING = {
     "queue_notify": ({"index": 1}, True),
     "set_target": ({"num_pages": 7}, REPLY),
     "query": ({}, STATUS),
+    "start_hinting": ({}, 3),
     "save": ({}, {"version": 1}),
 }
 

@@ -18,6 +18,7 @@ from fakes import (
     OUTSIDE,
     RAM_PAGES,
     SHUT,
+    STATS_VQ,
     FakeHost,
     Recorder,
     ScriptedPolicy,
@@ -342,7 +343,7 @@ def test_a_torn_value_leads_no_probe_astray():
 
 
 def test_poison_is_not_actual():
-    made = rig()
+    made = rig(page_poison=True)
     made.write_actual(16)
     made.forget()
 
@@ -628,7 +629,7 @@ def test_the_bits_of_a_failing_policy_are_not_offered():
     made.policy.features = 1 << 22
     made.policy.raises["policy_features"] = RuntimeError("boom")
 
-    assert made.device.get_features() == 0
+    assert made.device.get_features() == STATS_VQ
 
 
 def test_an_observer_that_raises_is_cut_off_and_the_guest_lives():
@@ -985,21 +986,40 @@ def test_a_nudge_wakes_the_driver_although_nothing_changed():
 # --- features -----------------------------------------------------------------------
 
 
-def test_with_small_host_pages_the_device_wants_nothing_of_its_own():
-    assert rig().device.get_features() == 0
+def test_with_small_host_pages_the_device_wants_statistics_alone():
+    assert rig().device.get_features() == STATS_VQ
 
 
 def test_with_large_host_pages_the_driver_must_tell():
     made = rig(host=FakeHost(host_page_size=65536))
 
-    assert made.device.get_features() == MUST_TELL_HOST
+    assert made.device.get_features() == MUST_TELL_HOST | STATS_VQ
+
+
+def test_what_the_options_say_is_offered():
+    made = rig(statistics=False, reporting=True, hinting=True)
+
+    assert made.device.get_features() == 1 << 5 | 1 << 3
+
+
+def test_what_is_offered_stays_as_long_as_the_driver_that_accepted_of_it():
+    made = rig()
+    made.policy.features = 1 << 22
+    made.device.set_features(0)
+    made.policy.features = 1 << 21
+
+    kept = made.device.get_features()
+    made.device.reset()
+
+    assert kept == 1 << 22 | STATS_VQ
+    assert made.device.query().offered == 1 << 21 | STATS_VQ
 
 
 def test_the_policys_bits_are_offered_besides():
     made = rig(host=FakeHost(host_page_size=65536))
     made.policy.features = 1 << 22
 
-    assert made.device.get_features() == 1 << 22 | MUST_TELL_HOST
+    assert made.device.get_features() == 1 << 22 | MUST_TELL_HOST | STATS_VQ
 
 
 @pytest.mark.parametrize("bits", [1 << 24, 1 << 32, 1 << 63])
@@ -1007,7 +1027,7 @@ def test_bits_that_are_the_transports_are_not_the_policys_to_offer(bits):
     made = rig()
     made.policy.features = bits | 1 << 23
 
-    assert made.device.get_features() == 1 << 23
+    assert made.device.get_features() == 1 << 23 | STATS_VQ
 
 
 def test_accepted_bits_are_told_transport_bits_included():
@@ -1122,6 +1142,10 @@ BEFORE_REALIZE = {
     "set_target": lambda device: device.set_target(1),
     "query": lambda device: device.query(),
     "tick": lambda device: device.tick(),
+    "set_stats_interval": lambda device: device.set_stats_interval(1),
+    "set_inhibited": lambda device: device.set_inhibited("pinned"),
+    "start_hinting": lambda device: device.start_hinting(),
+    "stop_hinting": lambda device: device.stop_hinting(),
     "guest_changed": lambda device: device.guest_changed(),
     "save": lambda device: device.save(),
     "load": lambda device: device.load({}),

@@ -6,7 +6,6 @@ import itertools
 import json
 
 from fakes import (
-    MUST_TELL_HOST,
     OUTSIDE,
     PAGE,
     RAM_PAGES,
@@ -39,6 +38,20 @@ TRANSLATIONS = st.builds(
     swap_actual=st.booleans(),
     pages_per_unit=st.sampled_from([1, 16, 2**20]),
 )
+EVERYTHING = {
+    "deflate_on_oom": True,
+    "must_tell_host": True,
+    "page_poison": True,
+    "reporting": True,
+    "hinting": True,
+}
+STATSQ = 2
+QUEUE = st.sampled_from(range(5))
+PARTS = st.lists(
+    st.tuples(st.integers(0, 2**64 - 1), U32)
+    | st.tuples(st.integers(0, OUTSIDE), st.integers(0, 2_000_000)),
+    max_size=4,
+)
 GATES = st.builds(
     Gate,
     num_pages=U32,
@@ -59,9 +72,11 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.host = FakeHost(ram=[(0, RAM_PAGES), (8200, 100)])
-        self.made = rig(ScriptedPolicy(), self.host)
-        self.heads = {0: [], 1: []}
+        self.made = rig(ScriptedPolicy(), self.host, **EVERYTHING)
+        self.heads = {index: [] for index in self.host.queues}
+        self.inhibited = False
         self.broke = False
+        self.ready = False
         self.checked = 0
         self.device = self.made.device
 
@@ -80,9 +95,10 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         for queue in self.host.queues.values():
             queue.broken = queue.breaks = None
             queue.available.clear()
+            queue.held.clear()
             queue.returned.clear()
-        self.heads = {0: [], 1: []}
-        self.broke = False
+        self.heads = {index: [] for index in self.host.queues}
+        self.broke = self.ready = False
         self.device.reset()
 
     @rule()
@@ -99,8 +115,12 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         state = json.loads(json.dumps(self.device.save()))
         if not same:
             state["policy"]["policy_state"] = None
-        self.made = rig(ScriptedPolicy(self.made.policy.gate), self.host)
+        policy = ScriptedPolicy(self.made.policy.gate)
+        self.made = rig(policy, self.host, **EVERYTHING)
         self.device = self.made.device
+        self.inhibited = False
+        for queue in self.host.queues.values():
+            queue.restart()
         self.device.load(state)
 
     # the user
@@ -113,6 +133,29 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
             assert num_pages < 0
         else:
             assert reply.requested == self.device.query().requested <= RAM_PAGES + 100
+
+    @rule(seconds=st.integers(-1, 3))
+    def set_stats_interval(self, seconds):
+        try:
+            self.device.set_stats_interval(seconds)
+        except HostError:
+            assert seconds < 0
+
+    @rule(reason=st.sampled_from([None, "pinned"]))
+    def set_inhibited(self, reason):
+        self.device.set_inhibited(reason)
+        self.inhibited = reason is not None
+
+    @rule()
+    def start_hinting(self):
+        try:
+            self.device.start_hinting()
+        except HostError:
+            assert not (self.device.query().features or 0) & 1 << 3 or not self.ready
+
+    @rule()
+    def stop_hinting(self):
+        self.device.stop_hinting()
 
     # the policy
 
@@ -138,13 +181,14 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
 
     # the driver
 
-    @rule(features=st.integers(0, 2**64 - 1) | st.sampled_from([0, MUST_TELL_HOST]))
+    @rule(features=st.integers(0, 2**64 - 1) | st.sampled_from([0, 0x3F]))
     def set_features(self, features):
         assert 0 <= self.device.get_features() < 1 << 24
         self.device.set_features(features)
 
     @rule()
     def driver_ready(self):
+        self.ready = True
         self.device.driver_ready()
 
     @rule(offset=st.integers(0, 20) | U32, size=st.integers(0, 300))
@@ -155,12 +199,12 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
     def set_config(self, offset, data):
         self.device.set_config(offset, data)
 
-    @rule(index=st.sampled_from([0, 1]), pfns=PFNS)
+    @rule(index=QUEUE, pfns=PFNS)
     def offer(self, index, pfns):
         self.heads[index].append(self.host.queues[index].offer(*pfns))
 
     @rule(
-        index=st.sampled_from([0, 1]),
+        index=QUEUE,
         parts=st.lists(st.binary(max_size=9), max_size=4),
         fault=st.none() | st.just("it has a loop"),
     )
@@ -169,25 +213,25 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         self.heads[index].append(queue.offer_bytes(*parts, fault=fault))
 
     @rule(
-        index=st.sampled_from([0, 1]),
-        parts=st.lists(
-            st.tuples(st.integers(0, 2**64 - 1), U32)
-            | st.tuples(st.integers(0, OUTSIDE), st.integers(0, 70_000)),
-            max_size=4,
-        ),
+        index=QUEUE,
+        readable=PARTS,
+        writable=PARTS,
     )
-    def offer_chain(self, index, parts):
-        self.heads[index].append(self.host.queues[index].offer_chain(parts))
+    def offer_chain(self, index, readable, writable):
+        head = self.host.queues[index].offer_chain(readable, writable)
+        self.heads[index].append(head)
 
-    @rule(index=st.integers(-1, 4))
+    @rule(index=st.integers(0, 5) | st.just(2**31))
     def kick(self, index):
         while self.device.queue_notify(index):
             pass
 
         if index in self.heads and not self.broke:
-            assert self.host.queues[index].returned == self.heads[index]
+            # The newest buffer for statistics is kept.
+            most = len(self.heads[index]) - (index == STATSQ)
+            assert self.host.queues[index].returned[:most] == self.heads[index][:most]
 
-    @rule(index=st.sampled_from([0, 1]))
+    @rule(index=QUEUE)
     def break_ring(self, index):
         self.host.queues[index].breaks = "lost"
         self.broke = True
@@ -210,6 +254,7 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
             if what == "discard":
                 (runs,) = rest
                 assert self.device.query().gate.reclaim
+                assert not self.inhibited
                 for first, count in runs:
                     assert count > 0
                     assert first % size == count % size == 0

@@ -6,7 +6,7 @@ import copy
 import json
 
 import pytest
-from fakes import rig
+from fakes import opened, rig
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,8 +36,58 @@ def with_part(path, value):
     return state
 
 
+VERSION_1 = {
+    "version": 1,
+    "config": "00" * 16,
+    "actual": 256,
+    "poison_val": 0,
+    "faults": 1,
+    "last_fault": "3 page numbers are not in RAM",
+    "features": 1 << 32 | 1 << 28 | 1,
+    "ready": True,
+    "ledger": {"ballooned": [[100, 256]], "reclaimed": [[100, 200]]},
+    "policy": {
+        "requested": 256,
+        "accepted": True,
+        "policy": "scripted",
+        "policy_state": {"scripted": 1},
+    },
+}
+"""What the first release of this form wrote."""
+
+
 def test_the_form_has_the_version_that_is_documented():
-    assert VERSION == 1
+    assert VERSION == 2
+
+
+def test_version_1_is_read():
+    parts = unpack(copy.deepcopy(VERSION_1))
+
+    assert set(parts) == set(PARTS)
+    assert {name: parts[name] for name in VERSION_1 if name != "version"} == {
+        name: VERSION_1[name] for name in VERSION_1 if name != "version"
+    }
+    assert parts["offered"] == 1
+
+
+def test_version_1_of_a_driver_that_accepted_nothing_yet_is_read():
+    assert unpack(VERSION_1 | {"features": None})["offered"] is None
+
+
+@pytest.mark.parametrize("features", ["1", -1, 1.0, []])
+def test_version_1_can_be_damaged(features):
+    with pytest.raises(HostError, match=r"damaged \((offered, )?features\)"):
+        unpack(VERSION_1 | {"features": features})
+
+
+def test_a_device_goes_on_from_version_1():
+    made = opened()
+
+    made.device.load(VERSION_1)
+
+    shown = made.device.query()
+    assert (shown.ballooned, shown.reclaimed, shown.actual) == (256, 200, 256)
+    assert shown.stats is None
 
 
 def test_what_is_packed_is_unpacked():
@@ -71,7 +121,22 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
         *((["version"], value) for value in WRONG_NUMBERS),
         *((["actual"], value) for value in WRONG_NUMBERS),
         *((["poison_val"], value) for value in WRONG_NUMBERS),
+        *((["offered"], value) for value in [-1, 2**24, 1.0, "0", True, []]),
         *((["features"], value) for value in [-1, 2**64, 1.0, "0", True, []]),
+        *((["stats"], value) for value in [None, [], {}, 0]),
+        *((["stats", "interval"], value) for value in WRONG_NUMBERS),
+        *((["stats", "begun"], value) for value in [None, 0, 1]),
+        *((["stats", "known"], value) for value in [None, 0, "yes"]),
+        *((["stats", "age"], value) for value in [None, "1", True, 1e999, 1e999 * 0]),
+        *(
+            (["stats", "values"], value)
+            for value in [0, {}, [1], [[1]], [[1, 2, 3]], [[1 << 16, 0]], [[0, -1]]]
+        ),
+        *((["hints"], value) for value in [None, [], {}, 0]),
+        *((["hints", "last"], value) for value in [*WRONG_NUMBERS, 0]),
+        *((["hints", "command"], value) for value in [*WRONG_NUMBERS, 2]),
+        *((["hints", "answer"], value) for value in [-1, 2**32, 1.0, True, []]),
+        *((["hints", "pages"], value) for value in [None, -1, 2**64, 1.0]),
         *((["ready"], value) for value in [None, 0, 1, "yes"]),
         *((["config"], value) for value in [None, 0, "", "0" * 31, "g" * 32, "0" * 33]),
         *((["faults"], value) for value in [None, -1, 2**64, 1.0, True]),
@@ -99,12 +164,15 @@ def test_a_missing_part_is_named(name):
         unpack(state)
 
 
-@pytest.mark.parametrize("name", ["requested", "accepted", "policy", "policy_state"])
-def test_the_policys_part_is_whole_or_damaged(name):
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [(part, name) for part in ("policy", "stats", "hints") for name in PARTS[part]],
+)
+def test_a_part_is_whole_or_damaged(part, name):
     state = copy.deepcopy(pack(**PARTS))
-    del state["policy"][name]
+    del state[part][name]
 
-    with pytest.raises(HostError, match=r"damaged \(policy\)"):
+    with pytest.raises(HostError, match=rf"damaged \({part}\)"):
         unpack(state)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = ["Ending", "Kind", "Plan", "Report", "Result", "Step", "amount", "pages"]
@@ -32,12 +33,14 @@ class Plan:
     :ivar target: pages that are to be in the balloon.
     :ivar memory: bytes of RAM that the guest gets.
     :ivar timeout: seconds that the whole story may take.
+    :ivar options: which features the balloon offers.
     """
 
     policy: str
     target: int = 128 * MEBIBYTE // PAGE_SIZE
     memory: int = 512 * MEBIBYTE
     timeout: float = 60.0
+    options: DeviceOptions = field(default_factory=DeviceOptions)
 
     def __post_init__(self) -> None:
         wanted = self.target * PAGE_SIZE

@@ -15,12 +15,13 @@ from typing import Final
 from balloon_plugin.boot.emulator import DEVICE, PCI_DEVICE, Emulator, find_emulator
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, VIRTIO_ID_BALLOON
+from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, VIRTIO_ID_BALLOON, Queue
 
 __all__ = ["BOARDS", "Board", "Qemu", "QemuOptions", "Transport", "find_qemu"]
 
-QUEUES: Final = 2
-"""The inflate and the deflate queue; QEMU has to be told."""
+QUEUES: Final = len(Queue)
+"""As many as a balloon can have. QEMU has to be told, and one that a driver looks for
+and does not find is the end of its probe; one that it leaves alone costs nothing."""
 
 QUEUE_SIZE: Final = 128
 """Entries of a queue, as QEMU's own balloon has."""

@@ -87,7 +87,7 @@ class Stage:
     def _serve(self, stack: ExitStack, folder: Path) -> None:
         slot = self._daemon.add(
             folder / _SOCKET,
-            lambda: make_device(self._plan.policy, observers=[_Watcher(self._post)]),
+            self._make_device,
             byte_order=self._machine.byte_order,
             page_size=self._machine.page_size,
         )
@@ -98,6 +98,10 @@ class Stage:
         thread.start()
         stack.callback(thread.join)
         stack.callback(self._daemon.stop)
+
+    def _make_device(self) -> Device:
+        plan, watcher = self._plan, _Watcher(self._post)
+        return make_device(plan.policy, observers=[watcher], options=plan.options)
 
     def _run_daemon(self) -> None:
         try:

@@ -14,6 +14,7 @@ from balloon_plugin.boot.story import boot
 from balloon_plugin.boot.uml import find_uml
 from balloon_plugin.cli.parsing import (
     add_facts,
+    add_features,
     add_policy,
     command,
     member,
@@ -21,6 +22,7 @@ from balloon_plugin.cli.parsing import (
     size,
 )
 from balloon_plugin.events import ByteOrder
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = ["add"]
@@ -39,6 +41,7 @@ def add(commands: Any) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     """Add what is the same for all machines."""
     add_policy(parser)
+    add_features(parser)
     parser.add_argument(
         "--target",
         type=size,
@@ -135,6 +138,7 @@ def _boot(machine: Machine, arguments: argparse.Namespace) -> int:
         target=arguments.target // PAGE_SIZE,
         memory=arguments.mem,
         timeout=arguments.timeout,
+        options=DeviceOptions().changed(arguments.feature),
     )
     with show.Ticker() as ticker:
         result = boot(machine, plan, lambda step: _tell(ticker, step))

@@ -18,6 +18,7 @@ __all__ = [
     "DEFAULT_POLICY",
     "Parser",
     "add_facts",
+    "add_features",
     "add_policy",
     "command",
     "member",
@@ -86,6 +87,18 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:OPTION=VALUE,...]",
         help=f"what judges the driver (default: {DEFAULT_POLICY}); "
         "'balloon-plugin policies' lists them",
+    )
+
+
+def add_features(parser: argparse.ArgumentParser) -> None:
+    """Add what a device offers to its driver."""
+    parser.add_argument(
+        "--feature",
+        action="append",
+        default=[],
+        metavar="[no-]NAME",
+        help="a feature of the balloon to offer, or not (repeatable): statistics (on "
+        "by default), deflate-on-oom, must-tell-host, page-poison, reporting, hinting",
     )
 
 

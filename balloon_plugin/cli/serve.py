@@ -15,9 +15,17 @@ from typing import Any
 
 from balloon_plugin import control, narrate, show
 from balloon_plugin.calls import Device
-from balloon_plugin.cli.parsing import add_facts, add_policy, command, member, size
+from balloon_plugin.cli.parsing import (
+    add_facts,
+    add_features,
+    add_policy,
+    command,
+    member,
+    size,
+)
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Event
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.vhost_user.daemon import Daemon, Slot
 from balloon_plugin.layouts import PAGE_SIZE
@@ -40,6 +48,7 @@ def add(commands: Any) -> None:
         "are called by their NAME (default: that of the file, without its suffix)",
     )
     add_policy(parser)
+    add_features(parser)
     parser.add_argument(
         "--target",
         type=size,
@@ -88,9 +97,10 @@ def _named_socket(text: str) -> tuple[str, Path]:
 
 
 def _add_slot(daemon: Daemon, path: Path, arguments: argparse.Namespace) -> Slot:
+    options = DeviceOptions().changed(arguments.feature)
     return daemon.add(
         path,
-        functools.partial(make_device, arguments.policy),
+        functools.partial(make_device, arguments.policy, options=options),
         byte_order=member(ByteOrder, arguments.byte_order),
         page_size=arguments.page_size,
     )

@@ -20,6 +20,7 @@ from typing import Final, Self, TypeAlias
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import PluginError
 from balloon_plugin.events import GuestFacts, Run
+from balloon_plugin.features import queues
 from balloon_plugin.hosts.discard import Backing, give_back
 from balloon_plugin.hosts.setup import Setup, map_ram
 from balloon_plugin.layouts import PAGE_SIZE, Feature
@@ -32,13 +33,6 @@ _VERSION_1: Final = Feature.VIRTIO_F_VERSION_1.mask
 
 _LEGACY_FEATURES: Final = (1 << 32) - 1
 """All that fits into the one register of a legacy bus (§4.1.4.8)."""
-
-_QUEUE_FEATURES: Final = (
-    Feature.VIRTIO_BALLOON_F_STATS_VQ,
-    Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT,
-    Feature.VIRTIO_BALLOON_F_REPORTING,
-)
-"""Each brings one queue more, besides inflateq and deflateq."""
 
 _Place: TypeAlias = tuple[int, int, int, int]
 """A queue's size, and where its three parts lie."""
@@ -117,16 +111,10 @@ class SimulatedHost:
         device.realize(self)
         device.load(json.loads(state))
 
-    def return_buffers(self, index: int) -> int:
-        """Return all buffers of a queue that the device does not serve; say how many.
-
-        To return its buffer is how a host asks for statistics (§5.5.6.3).
-        """
-        queue = self._queues.get(index)
-        chains = queue.pop(self.setup.queue_size) if queue else []
-        if queue and queue.push(chains):
-            self.notify_queue(index)
-        return len(chains)
+    def return_buffers(self, _index: int) -> None:
+        """Have the device ask for statistics now, by returning the buffer it keeps."""
+        self._device.set_stats_interval(1)
+        self._device.set_stats_interval(0)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and tell the device about each full second of it."""
@@ -256,9 +244,8 @@ class SimulatedHost:
 
     def queue_size(self, index: int) -> int:
         """Return how many entries a queue has; 0 for one that is not there."""
-        features = self._device.get_features()
-        extra = sum(bool(features & feature.mask) for feature in _QUEUE_FEATURES)
-        return self.setup.queue_size if index < 2 + extra else 0
+        there = index < len(queues(self._device.get_features()))
+        return self.setup.queue_size if there else 0
 
     def start_queue(
         self, index: int, size: int, desc: int, avail: int, used: int
