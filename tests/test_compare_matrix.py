@@ -40,7 +40,6 @@ def test_rows_are_the_same_in_any_number_of_processes():
     assert one == two
 
 
-@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.skipif(
     os.environ.get("BALLOON_WHOLE_MATRIX") != "1",
