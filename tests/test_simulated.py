@@ -16,12 +16,15 @@ from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.profiles import find
 from balloon_plugin.hosts.simulated import Setup, SimulatedHost
 from balloon_plugin.layouts import Feature
+from balloon_plugin.manager import make_device
+from balloon_plugin.virtqueue import RING_FEATURES, PackedQueue
 
 PAGE = 4096
 BASE = 0x4000_0000
 MUST_TELL = Feature.VIRTIO_BALLOON_F_MUST_TELL_HOST.mask
 STATS = Feature.VIRTIO_BALLOON_F_STATS_VQ.mask
 INDIRECT = Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
+EVENT_IDX = Feature.VIRTIO_RING_F_EVENT_IDX.mask
 VERSION_1 = Feature.VIRTIO_F_VERSION_1.mask
 READY = ("OK", b"")
 
@@ -159,6 +162,15 @@ def test_a_legacy_bus_shows_32_bits():
     )
 
 
+def test_a_bus_offers_the_ring_features_of_its_setup():
+    host = machine(legacy=False, ring_features=RING_FEATURES)
+
+    assert host.offered_features() == RING_FEATURES | VERSION_1
+    assert machine(ring_features=RING_FEATURES).offered_features() == (
+        RING_FEATURES & 0xFFFF_FFFF
+    )
+
+
 def test_accepted_features_get_to_the_device():
     device = ScriptedDevice(0)
     machine(device).accept_features(VERSION_1 | 2)
@@ -224,6 +236,57 @@ def test_configuration_goes_through():
     host.config_write(5, b"\x07")
 
     assert host.config_read(0, 8) == b"\x34\x12\0\0\0\x07\0\0"
+
+
+# --- rings of either format ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("queue_size", [1, 3, 128])
+@pytest.mark.parametrize(
+    ("guest", "packed"),
+    [
+        ("linux-3.3-le-4k", False),
+        ("linux-3.4-be-4k", False),
+        ("linux-4.4-le-4k", False),
+        ("linux-5.8-v1-be-4k", True),
+        ("linux-6.12-le-64k", True),
+    ],
+)
+def test_guests_use_the_newest_rings_that_they_know(guest, packed, queue_size):
+    profile, device = find(guest), make_device("none")
+    setup = Setup(
+        ram_start=profile.ram_start,
+        byte_order=profile.byte_order,
+        legacy=not profile.modern,
+        queue_size=queue_size if packed else 1 << queue_size.bit_length() - 1,
+        ring_features=RING_FEATURES,
+    )
+    with SimulatedHost(device, setup) as host:
+        running = Guest(profile, host)
+        for target in (1024, 160, 512, 0):
+            device.set_target(target)
+            running.run()
+            assert device.query().actual == device.query().ballooned == target
+
+        assert isinstance(host.queue(0), PackedQueue) is packed
+        assert running.driver.accepted & EVENT_IDX
+        assert running.oops is None
+        assert running.harm == 0
+
+
+def test_a_packed_queue_survives_a_migration():
+    device = make_device("none")
+    setup = Setup(legacy=False, ring_features=RING_FEATURES)
+    with SimulatedHost(device, setup) as host:
+        running = Guest(find("linux-6.12-le-4k"), host)
+        for target in (300, 700, 100):
+            device.set_target(target)
+            running.run()
+            device = make_device("none")
+            host.migrate(device)
+
+        assert device.query().ballooned == 100
+        assert running.harm == 0
 
 
 # --- interrupts ---------------------------------------------------------------------

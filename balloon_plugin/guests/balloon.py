@@ -71,13 +71,13 @@ class Balloon:
         self._hasty = self._traits.release_before_tell and not tells_first
         entries = len(self._encode([0] * -(-self._traits.batch // self._unit)))
         self._buffer = [0] * entries if self._traits.full_buffers else []
-        ring_order = self._profile.ring_order(modern=modern)
+        form = self._profile.ring_form(accepted)
         self._inflate, self._deflate = (
             Channel(
                 self._transport,
                 self._kernel,
                 index,
-                ring_order,
+                form,
                 entries * self._traits.pfn_size,
             )
             for index in (Queue.INFLATEQ, Queue.DEFLATEQ)

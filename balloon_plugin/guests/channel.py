@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from balloon_plugin.events import ByteOrder
+from balloon_plugin.guests.form import RingForm
 from balloon_plugin.guests.kernel import Kernel
-from balloon_plugin.guests.ring import Ring
+from balloon_plugin.guests.packed_ring import PackedRing
+from balloon_plugin.guests.ring import SplitRing
 from balloon_plugin.guests.steps import Steps
 from balloon_plugin.guests.transport import Transport
 
@@ -17,7 +18,7 @@ class Channel:
     :param transport: the bus to the device.
     :param kernel: gives the memory.
     :param index: the queue's number.
-    :param order: byte order of the ring.
+    :param form: of the ring.
     :param room: bytes that the buffer holds.
 
     :ivar sent: how many buffers were sent.
@@ -28,7 +29,7 @@ class Channel:
         transport: Transport,
         kernel: Kernel,
         index: int,
-        order: ByteOrder,
+        form: RingForm,
         room: int,
     ) -> None:
         self.sent = 0
@@ -37,9 +38,9 @@ class Channel:
         self._index = index
         size = transport.queue_size(index)
         self._buffer = kernel.claim(room)
-        start = kernel.claim(Ring.bytes_for(size), kernel.queue_align)
-        self._ring = Ring(kernel.ram, start, size, order)
-        ring = self._ring
+        kind = PackedRing if form.packed else SplitRing
+        start = kernel.claim(kind.bytes_for(size), kernel.queue_align)
+        self._ring = ring = kind(kernel.ram, start, size, form)
         transport.start_queue(index, size, ring.desc, ring.avail, ring.used)
 
     def send(self, data: bytes) -> None:

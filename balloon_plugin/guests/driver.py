@@ -33,7 +33,6 @@ _POISON_VAL: Final = bytes(4)
 _STATS_VQ: Final = Feature.VIRTIO_BALLOON_F_STATS_VQ.mask
 _OOM: Final = Feature.VIRTIO_BALLOON_F_DEFLATE_ON_OOM.mask
 _POISON: Final = Feature.VIRTIO_BALLOON_F_PAGE_POISON.mask
-_VERSION_1: Final = Feature.VIRTIO_F_VERSION_1.mask
 _IDLE_QUEUES: Final = (
     Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT.mask,
     Feature.VIRTIO_BALLOON_F_REPORTING.mask,
@@ -150,10 +149,10 @@ class Driver:
         """Start the queues of accepted features; Linux numbers them without gaps."""
         self.balloon.connect(self.accepted)
         self._work.connect(self.accepted)
-        order = self._profile.ring_order(modern=bool(self.accepted & _VERSION_1))
+        form = self._profile.ring_form(self.accepted)
         count = 2
         if self.accepted & _STATS_VQ:
-            self._work.stats = stats = Stats(self._transport, self._kernel, order)
+            self._work.stats = stats = Stats(self._transport, self._kernel, form)
             if self._traits.primes_stats:
                 stats.answer()
             else:
@@ -161,7 +160,7 @@ class Driver:
             count += 1
         for feature in _IDLE_QUEUES:
             if self.accepted & feature:
-                Channel(self._transport, self._kernel, count, order, PAGE_SIZE)
+                Channel(self._transport, self._kernel, count, form, PAGE_SIZE)
                 count += 1
 
     def _ready(self) -> Steps[None]:

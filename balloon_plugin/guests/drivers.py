@@ -7,7 +7,8 @@ of the same family says in what it differs from the one before.
 Two facts decide what a host can conclude from accepted features. A driver accepts every
 feature that it knows. And INDIRECT_DESC came with v2.6.31-rc1 (9fa29b9df32b,
 2009-05-11), so that a kernel which accepts it is none of 2.6.25 to 2.6.30; drivers
-other than Linux's need not accept it.
+other than Linux's need not accept it. EVENT_IDX is known from 3.0 on (and in RHEL 6.8),
+RING_PACKED from 5.0 on; which of them the others know was not read.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ _TELL: Final = _mask(Feature.VIRTIO_BALLOON_F_MUST_TELL_HOST)
 _STATS: Final = _mask(Feature.VIRTIO_BALLOON_F_STATS_VQ)
 _OOM: Final = _mask(Feature.VIRTIO_BALLOON_F_DEFLATE_ON_OOM)
 _INDIRECT: Final = _mask(Feature.VIRTIO_RING_F_INDIRECT_DESC)
+_EVENT_IDX: Final = _mask(Feature.VIRTIO_RING_F_EVENT_IDX)
 _VERSION_1: Final = _mask(Feature.VIRTIO_F_VERSION_1)
+_PACKED: Final = _mask(Feature.VIRTIO_F_RING_PACKED)
 _ALL: Final = _mask(
     Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT,
     Feature.VIRTIO_BALLOON_F_PAGE_POISON,
@@ -93,7 +96,7 @@ _LINUX_2_6_32: Final = replace(
 _LINUX_3_2: Final = replace(
     _LINUX_2_6_32,
     source="3.2.7: me-oss/86-linux-3.2.7@1ee821c2 VB; 3.2.71, 3.0.101 alike",
-    features=_TELL | _STATS | _INDIRECT,
+    features=_TELL | _STATS | _INDIRECT | _EVENT_IDX,
     release_before_tell=False,
 )
 
@@ -126,7 +129,7 @@ _RHEL_6_6: Final = replace(
 _LINUX_3_4: Final = DriverProfile(
     source="3.4.4: prtos-project/prtos-linux-3.4.4@6365da96 VB, VB:384-396; 3.4.113",
     engine=Engine.KTHREAD,
-    features=_TELL | _STATS | _INDIRECT,
+    features=_TELL | _STATS | _INDIRECT | _EVENT_IDX,
     early_start=True,
     idle_writes=True,
     primes_stats=False,
@@ -142,7 +145,7 @@ _LINUX_3_19: Final = replace(
     _LINUX_3_8,
     # With VERSION_1 virtio_cread converts, and then the driver does it again.
     source="3.19.12: edelweiss-tech/bt1-linux-3.19@f353b7b3 VB:284-301",
-    features=_TELL | _STATS | _OOM | _INDIRECT | _VERSION_1,
+    features=_TELL | _STATS | _OOM | _INDIRECT | _EVENT_IDX | _VERSION_1,
     config_order_v1=Order.NATIVE,
     pfn_order_v1=Order.NATIVE,
 )
@@ -184,7 +187,14 @@ _LINUX_4_19: Final = replace(
 _LINUX_5_8: Final = replace(
     _LINUX_4_19,
     source="5.8.18: SOMINIUM@76801238d VB; 6.1-rc3: Rtoax@9da387e9 alike",
-    features=_TELL | _STATS | _OOM | _INDIRECT | _VERSION_1 | _ALL,
+    features=_TELL
+    | _STATS
+    | _OOM
+    | _INDIRECT
+    | _EVENT_IDX
+    | _VERSION_1
+    | _PACKED
+    | _ALL,
     idle_writes=False,
 )
 

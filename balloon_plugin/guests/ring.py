@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from balloon_plugin.events import ByteOrder
+from balloon_plugin.guests.form import RingForm
 from balloon_plugin.guests.oops import Oops
 from balloon_plugin.guests.ram import Ram
 from balloon_plugin.layouts import (
@@ -22,7 +22,7 @@ from balloon_plugin.layouts import (
     VRING_USED_F_NO_NOTIFY,
 )
 
-__all__ = ["Ring"]
+__all__ = ["SplitRing"]
 
 _ALIGN: Final = 4096
 """Boundary of the used ring in a legacy queue (§2.7.2); modern ones may have the
@@ -32,26 +32,29 @@ _EVENT: Final = 2
 """Bytes of used_event and avail_event, at the ends of their rings even if unused."""
 
 
-class Ring:
+class SplitRing:
     """One split queue in guest RAM, laid out as a legacy driver must (§2.7.2).
 
     :param ram: where it lies.
     :param start: guest-physical address on a 4 KiB boundary, :meth:`bytes_for` of them.
     :param size: entries, a power of 2.
-    :param order: byte order of all that is in it.
+    :param form: what was negotiated.
 
     :ivar desc: address of the descriptor table.
     :ivar avail: address of the available ring.
     :ivar used: address of the used ring.
     """
 
-    def __init__(self, ram: Ram, start: int, size: int, order: ByteOrder) -> None:
+    def __init__(self, ram: Ram, start: int, size: int, form: RingForm) -> None:
         self.size = size
         self.desc = start
         self.avail = start + size * VRING_DESC.size
         self.used = start + _used_offset(size)
         self._ram = ram
-        self._order = order
+        self._order = form.order
+        self._event_idx = form.event_idx
+        self._used_event = self.avail + VRING_AVAIL.size + 2 * size
+        self._avail_event = self.used + VRING_USED.size + size * VRING_USED_ELEM.size
         self._free = list(reversed(range(size)))
         self._posted: set[int] = set()
         self._next_avail = 0
@@ -78,6 +81,16 @@ class Ring:
         self._next_avail = (self._next_avail + 1) & 0xFFFF
         idx = self.avail + VRING_AVAIL.offsets["idx"]
         self._ram.store16(idx, self._next_avail, self._order)
+        return self._kick_wanted()
+
+    def _kick_wanted(self) -> bool:
+        """Return whether the device wants to know of the entry just published.
+
+        With EVENT_IDX if it waits for that very one (§2.7.10).
+        """
+        if self._event_idx:
+            event = self._ram.load16(self._avail_event, self._order)
+            return event == (self._next_avail - 1) & 0xFFFF
         wishes = self._ram.load16(self.used + VRING_USED.offsets["flags"], self._order)
         return not wishes & VRING_USED_F_NO_NOTIFY
 
@@ -89,6 +102,9 @@ class Ring:
             self._take_back(self._next_used % self.size)
             self._next_used = (self._next_used + 1) & 0xFFFF
             count += 1
+            if self._event_idx:
+                # As Linux's virtqueue_get_buf(): the next return is of interest.
+                self._ram.store16(self._used_event, self._next_used, self._order)
         return count
 
     def _take_back(self, slot: int) -> None:

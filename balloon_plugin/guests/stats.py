@@ -6,8 +6,8 @@ numbers in it. Values are plausible and nothing more.
 
 from __future__ import annotations
 
-from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.channel import Channel
+from balloon_plugin.guests.form import RingForm
 from balloon_plugin.guests.kernel import Kernel
 from balloon_plugin.guests.transport import Transport
 from balloon_plugin.layouts import PAGE_SIZE, VIRTIO_BALLOON_STAT, Queue, StatTag
@@ -22,13 +22,13 @@ class Stats:
 
     :param transport: the bus to the device.
     :param kernel: whose memory it is about.
-    :param order: byte order of the queue and of the statistics.
+    :param form: of the queue, in whose byte order the statistics are as well.
     """
 
-    def __init__(self, transport: Transport, kernel: Kernel, order: ByteOrder) -> None:
+    def __init__(self, transport: Transport, kernel: Kernel, form: RingForm) -> None:
         self._kernel = kernel
-        self._order = order
-        self._channel = Channel(transport, kernel, Queue.STATSQ, order, _ROOM)
+        self._order = form.order
+        self._channel = Channel(transport, kernel, Queue.STATSQ, form, _ROOM)
         self._asked = False
 
     def asked(self) -> bool:

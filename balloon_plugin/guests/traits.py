@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from balloon_plugin.events import ByteOrder, Defect, Judgement
 from balloon_plugin.guests.access import Access
-from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.guests.form import RingForm
+from balloon_plugin.layouts import PAGE_SIZE, Feature
 
 __all__ = [
     "Allocation",
@@ -198,9 +199,14 @@ class GuestProfile:
     ram_start: int = 0
     second_hand: str = ""
 
-    def ring_order(self, *, modern: bool) -> ByteOrder:
-        """Return the byte order of rings, with or without VERSION_1 (§2.7.3)."""
-        return ByteOrder.LITTLE if modern else self.byte_order
+    def ring_form(self, accepted: int) -> RingForm:
+        """Return how rings are with these features (§2.7.3: native on legacy)."""
+        modern = accepted & Feature.VIRTIO_F_VERSION_1.mask
+        return RingForm(
+            ByteOrder.LITTLE if modern else self.byte_order,
+            packed=bool(accepted & Feature.VIRTIO_F_RING_PACKED.mask),
+            event_idx=bool(accepted & Feature.VIRTIO_RING_F_EVENT_IDX.mask),
+        )
 
     def pfn_order(self, *, modern: bool) -> ByteOrder:
         """Return the byte order of this driver's page numbers, rightly or wrongly."""
