@@ -34,7 +34,7 @@ HEAP_SIZE: Final = 256 << 10
 HEAP_FRAMES: Final = 8
 """The heap, for :meth:`Kernel.claim`: queues and their buffers; the larger of the two.
 
-A driver has at most five queues, each on frames of its own.
+A driver has at most five queues, each aligned to a frame or to more.
 """
 
 ISLAND_PAGES: Final = 32
@@ -109,7 +109,7 @@ class Kernel:
     def _lay_out(self, low: int, layout: Layout) -> None:
         """Take low memory and the islands into use, and give out marks."""
         self._heap_end = self.ram.start + low * layout.page_size
-        self._heap_size: int = max(HEAP_SIZE, HEAP_FRAMES * layout.page_size)
+        self._heap_size: int = max(HEAP_SIZE, HEAP_FRAMES * self.queue_align)
         self._heap: int
         self.empty_heap()
         if self._heap < self.ram.start:
