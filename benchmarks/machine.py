@@ -28,7 +28,11 @@ _BUFFERS = 0x10000
 FIRST_PAGE = 256
 """Below it are rings and buffers, above it the pages that go into the balloon."""
 
-VERSION_1, INDIRECT = 1 << 32, 1 << 28
+VERSION_1, INDIRECT, EVENT_IDX, PACKED = 1 << 32, 1 << 28, 1 << 29, 1 << 34
+START = 0, 0x8000_8000
+"""Where a new queue starts, split or packed."""
+
+_AVAIL, _USED = 1 << 7, 1 << 15
 
 
 class Driver:
@@ -50,17 +54,21 @@ class Driver:
 
     def offer(self, batches, queue=0):
         """Make a buffer of each batch of page numbers available, all in one update."""
-        desc, avail, _ = (at - self.base for at in self.ring(queue))
+        buffers = []
         for head, pfns in enumerate(batches):
             at = _BUFFERS + head * 4 * BATCH
             size = 4 * len(pfns)
             self._ram[at : at + size] = struct.pack(f"<{len(pfns)}I", *pfns)
-            struct.pack_into(
-                "<QIHH", self._ram, desc + 16 * head, self.base + at, size, 0, 0
-            )
+            buffers.append((self.base + at, size))
+        self._publish(buffers, queue)
+
+    def _publish(self, buffers, queue):
+        desc, avail, _ = (at - self.base for at in self.ring(queue))
+        for head, (at, size) in enumerate(buffers):
+            struct.pack_into("<QIHH", self._ram, desc + 16 * head, at, size, 0, 0)
             place = (self._offered[queue] + head) % QUEUE_SIZE
             struct.pack_into("<H", self._ram, avail + 4 + 2 * place, head)
-        self._offered[queue] = (self._offered[queue] + len(batches)) & 0xFFFF
+        self._offered[queue] = (self._offered[queue] + len(buffers)) & 0xFFFF
         struct.pack_into("<H", self._ram, avail + 2, self._offered[queue])
 
     def answered(self, queue=0):
@@ -76,24 +84,51 @@ class Driver:
             self._ram[(pfn - first) * PAGE] = 1
 
 
+class PackedDriver(Driver):
+    """The same with packed rings."""
+
+    def _publish(self, buffers, queue):
+        desc = self.ring(queue)[0] - self.base
+        for ident, (at, size) in enumerate(buffers):
+            place, flags = self._next(queue, ident)
+            struct.pack_into(
+                "<QIHH", self._ram, desc + 16 * place, at, size, ident, flags
+            )
+        self._offered[queue] += len(buffers)
+
+    def answered(self, queue=0):
+        """Return whether all buffers of a queue came back."""
+        place, flags = self._next(queue, -1)
+        desc = self.ring(queue)[0] - self.base
+        (found,) = struct.unpack_from("<H", self._ram, desc + 16 * place + 14)
+        return found & (_AVAIL | _USED) == (_AVAIL | _USED) * bool(flags & _AVAIL)
+
+    def _next(self, queue, ahead):
+        """Return where a descriptor goes, and what marks it available."""
+        laps, place = divmod(self._offered[queue] + ahead, QUEUE_SIZE)
+        return place, _USED if laps % 2 else _AVAIL
+
+
 class Machine:
     """A device on the daemon's host, with a front end that is only RAM and two queues.
 
     :param policy: its name with its options.
     :param pages: pages for the balloon, from :data:`FIRST_PAGE` on.
+    :param features: of the rings.
     """
 
-    def __init__(self, policy, pages):
+    def __init__(self, policy, pages, features=INDIRECT):
         size = (FIRST_PAGE + pages) * PAGE
         self.fd = os.memfd_create("ram")
         os.ftruncate(self.fd, size)
         self.ram = mmap.mmap(self.fd, size)
-        self.driver = Driver(self.ram)
+        self.driver = (PackedDriver if features & PACKED else Driver)(self.ram)
         self.host = SlotHost("bench", ByteOrder.LITTLE, None)
         self.host.mapped.replace([Region(0, size, 0, 0)], [os.dup(self.fd)])
         for queue in (0, 1):
             parts = self.driver.ring(queue)
-            ring = Ring(QUEUE_SIZE, *parts, INDIRECT, ByteOrder.LITTLE)
+            ring = Ring(QUEUE_SIZE, *parts, features, ByteOrder.LITTLE)
+            self.host.vrings[queue].base = START[bool(features & PACKED)]
             self.host.vrings[queue].start(ring, self.host.mapped)
             call = os.eventfd(0, os.EFD_NONBLOCK)
             self.host.vrings[queue].set_fd(Notifier.CALL, call)
@@ -130,13 +165,14 @@ POLICIES = "none", "evidence, probed", "evidence, proved"
 """What the driver was believed by: nothing, what it did, or the features it took."""
 
 
-def believed(policy, pages):
+def believed(policy, pages, features=INDIRECT):
     """Return a machine whose driver is believed, and asked for all that there is.
 
     :param policy: one of :data:`POLICIES`.
+    :param features: of the rings.
     """
     name, _, how = policy.partition(", ")
-    machine = Machine(name, pages)
+    machine = Machine(name, pages, features)
     machine.device.set_features(INDIRECT if how == "probed" else VERSION_1)
     machine.device.driver_ready()
     if how == "probed":
