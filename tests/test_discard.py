@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from pathlib import Path
@@ -36,6 +37,18 @@ def a_mapping():
     yield make
     for mapping in made:
         mapping.close()
+
+
+@pytest.fixture
+def locked():
+    """Lock a page in memory, which the kernel does not drop then."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def lock(mapping, page):
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapping)) + page * PAGE
+        assert libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(PAGE)) == 0
+
+    return lock
 
 
 def blocks(fd):
@@ -100,9 +113,44 @@ def test_long_holes_do_not_hold_the_interpreter_lock(a_mapping, file, monkeypatc
         discard, "_fallocate", lambda *arguments: punched.append(arguments) or 0
     )
 
-    give_back([backing], [(0, 2 * MIB // PAGE), (2 * MIB // PAGE, 1)])
+    give_back([backing], [(0, 2 * MIB // PAGE)])
 
     assert punched == [(file, 3, 0, 2 * MIB)]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_scattered_pages_are_given_back_too(
+    a_mapping, file, monkeypatch, shared, known
+):
+    if not known:
+        monkeypatch.setattr(discard, "advise", lambda *_: 0)
+    mapping = a_mapping(4096 * PAGE, file if shared else None)
+    backing = Backing(0, 4096 * PAGE, mapping, file=file if shared else None)
+
+    assert give_back([backing], [(page, 1) for page in range(1, 4096, 2)]) == 2048
+    assert pages_of(mapping) == list(range(0, 4096, 2))
+
+
+@pytest.mark.parametrize("place", [0, 1, 4])
+def test_one_that_is_refused_is_no_harm_to_the_others(a_mapping, locked, place):
+    mapping = a_mapping(10 * PAGE)
+    pages = [0, 2, 4, 6, 8]
+    locked(mapping, pages[place])
+
+    given = give_back([Backing(0, 10 * PAGE, mapping)], [(page, 1) for page in pages])
+
+    assert given == 4
+    assert pages_of(mapping) == sorted({1, 3, 5, 7, 9, pages[place]})
+
+
+def test_some_in_a_mapping_that_cannot_be_written_to(a_mapping, file):
+    mapping = a_mapping(4 * PAGE, file)
+    fixed = mmap.mmap(file, 4 * PAGE, prot=mmap.PROT_READ)
+
+    assert give_back([Backing(0, 4 * PAGE, fixed, file=file)], [(0, 1), (2, 1)]) == 2
+    assert pages_of(mapping) == [1, 3]
+    fixed.close()
 
 
 def test_a_region_may_begin_anywhere_in_mapping_and_file(a_mapping, file):

@@ -134,7 +134,7 @@ class MappedMemory:
                 return mapped.region.guest_address + offset
         raise RefusalError(f"the address {user_address:#x} is in no region of memory")
 
-    def discard(self, runs: Iterable[Run]) -> int:
+    def discard(self, runs: Sequence[Run]) -> int:
         """Give pages back; return how many really were."""
         return give_back(self._backings, runs)
 
