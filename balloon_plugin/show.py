@@ -21,7 +21,7 @@ except ImportError:  # rich comes with the extra "cli"
 else:
     HAVE_RICH = True
 
-__all__ = ["Bar", "Ticker", "error", "line", "progress", "table"]
+__all__ = ["Bar", "Ticker", "aligned", "error", "facts", "line", "progress", "table"]
 
 _T = TypeVar("_T")
 
@@ -149,14 +149,33 @@ def table(
         _rich_table(heads, rows, styles)
     else:
         for row in every:
-            line(_aligned(row, [*widths[:-1], 0], "  ")[:room])
+            line(aligned(row, [*widths[:-1], 0], "  ")[:room])
 
 
 _LEAST_ROOM: Final = 40
 """Columns of text below which a last column is a tower of words."""
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int], gap: str) -> str:
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print titles with a text beside each, or below it on a narrow terminal."""
+    beside = max(len(title) for title, _ in pairs) + 4
+    if not sys.stdout.isatty():
+        room = sys.maxsize
+    elif (room := shutil.get_terminal_size().columns) < beside + _LEAST_ROOM:
+        beside = 4
+    for title, text in pairs:
+        folded = textwrap.fill(
+            text, room, initial_indent=beside * " ", subsequent_indent=beside * " "
+        )
+        if len(title) + 2 < beside:
+            line(f"  {title}{folded[len(title) + 2 :]}")
+        else:
+            line(f"  {title}")
+            line(folded)
+
+
+def aligned(row: Sequence[str], widths: Sequence[int], gap: str) -> str:
+    """Return cells as one line, in columns of these widths."""
     cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
     return gap.join(cells).rstrip()
 
@@ -183,5 +202,5 @@ def _stacked_table(
         if row[0] != heading:
             heading = row[0]
             line(heading, "bold")
-        line(f"  {_aligned(row[1:-1], widths[1:-1], ' ')}", style)
+        line(f"  {aligned(row[1:-1], widths[1:-1], ' ')}", style)
         line(textwrap.indent(textwrap.fill(row[-1], max(room - 4, 1)), "    "), style)

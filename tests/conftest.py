@@ -123,10 +123,10 @@ def serve(folder):
 
 @pytest.fixture
 def ctl(run):
-    """Talk to a device that is served; return the answer."""
+    """Ask for a view of a device that is served; return it as JSON."""
 
     def ctl(*words):
-        code, out, err = run("ctl", *words)
+        code, out, err = run("ctl", *words, "--json")
         assert (code, err) == (0, "")
         return json.loads(out)
 

@@ -14,12 +14,15 @@ from balloon_plugin.control.monitor import Monitor
 from balloon_plugin.control.site import Site
 
 RAM = RAM_PAGES * 4096
+NOW = 1_000_000.5
+"""The time of day in a conversation without a socket."""
+
 READY = b'{"execute": "qmp_capabilities"}\n'
 
 
 def monitor_of(*devices, ready=True):
     """Return a conversation without a socket; the guests are called a, b, ..."""
-    site = Site(dict(zip("abcdef", devices, strict=False)), "1.2.3")
+    site = Site(dict(zip("abcdef", devices, strict=False)), "1.2.3", lambda: NOW)
     monitor = Monitor(site, lambda function: function())
     if ready:
         monitor.receive(READY)

@@ -9,7 +9,7 @@ import threading
 import pytest
 from control_kit import RAM, Served
 
-from balloon_plugin.control import Client, ask, client
+from balloon_plugin.control import Client, ask
 from balloon_plugin.errors import HostError
 
 
@@ -89,14 +89,13 @@ def test_somebody_who_speaks_no_qmp_is_no_device(path, data, reason):
     )
 
 
-def test_somebody_who_says_nothing_is_not_waited_for_long(path, monkeypatch):
-    monkeypatch.setattr(client, "_PATIENCE", 0.1)
+def test_somebody_who_says_nothing_is_not_waited_for_long(path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(os.fspath(path))
         listener.listen()
 
         with pytest.raises(HostError, match=r"no device answers .*timed out"):
-            ask(path, "query-commands")
+            Client(path, patience=0.1)
 
 
 def test_nobody_listens(path):

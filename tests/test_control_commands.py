@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
-from control_kit import RAM, monitor_of, say
-from fakes import OPEN, RAM_PAGES, REFUSING, SHUT, ScriptedPolicy, follow, rig
+from control_kit import NOW, RAM, monitor_of, say
+from fakes import (
+    OPEN,
+    RAM_PAGES,
+    REFUSING,
+    SHUT,
+    STATS_VQ,
+    ScriptedPolicy,
+    follow,
+    opened,
+    rig,
+)
 
 from balloon_plugin.control.commands import COMMANDS
 from balloon_plugin.events import Answer, Defect, Evidence, Gate, Judgement, Verdict
+from balloon_plugin.layouts import Queue
+
+VERSION_1, HINT = 1 << 32, 1 << 3
 
 # --- QEMU's -------------------------------------------------------------------------
 
@@ -108,6 +123,100 @@ def test_the_version_is_that_of_the_greeting():
     assert answer["qemu"] == {"major": 1, "minor": 2, "micro": 3}
 
 
+# --- QEMU's object model ------------------------------------------------------------
+
+PATH = "/machine/peripheral/a"
+
+
+def a_guest_with_statistics(*stats):
+    """Return a rig whose driver has sent statistics a minute ago."""
+    made = opened(gate=follow)
+    made.device.set_features(VERSION_1 | STATS_VQ)
+    made.device.driver_ready()
+    sent = b"".join(struct.pack("<HQ", *stat) for stat in stats)
+    made.host.queues[Queue.STATSQ].offer_bytes(sent)
+    made.device.queue_notify(Queue.STATSQ)
+    made.host.clock += 60
+    return made
+
+
+def test_statistics_are_those_of_qemu():
+    made = a_guest_with_statistics((4, 1 << 20), (5, 2**64 - 1), (99, 7))
+
+    got = say(monitor_of(made.device), "qom-get", path=PATH, property="guest-stats")
+
+    assert got["last-update"] == int(NOW - 60)
+    assert got["stats"].pop("stat-free-memory") == 1 << 20
+    assert len(got["stats"]) == 15
+    assert {*got["stats"].values()} == {2**64 - 1}
+
+
+def test_without_statistics_there_was_no_update():
+    made = rig()
+
+    got = say(monitor_of(made.device), "qom-get", path="a", property="guest-stats")
+
+    assert got["last-update"] == 0
+    assert {*got["stats"].values()} == {2**64 - 1}
+
+
+def test_the_polling_interval_is_set():
+    made = rig()
+    monitor = monitor_of(made.device)
+    interval = {"path": PATH, "property": "guest-stats-polling-interval"}
+
+    assert say(monitor, "qom-get", **interval) == 0
+    assert say(monitor, "qom-set", **interval, value=5) == {}
+    assert say(monitor, "qom-get", **interval) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value", "kind", "desc"),
+    [
+        ("a", "guest-stats-polling-interval", "5", "GenericError", "'value' must be a"),
+        (
+            "a",
+            "guest-stats-polling-interval",
+            -1,
+            "GenericError",
+            "statistics cannot",
+        ),
+        ("a", "guest-stats", 5, "GenericError", "the property 'guest-stats' cannot be"),
+        ("a", "colour", 5, "GenericError", "there is no property 'colour'; qom-list "),
+        (
+            "/machine",
+            "guest-stats",
+            5,
+            "DeviceNotFound",
+            "there is no guest ",
+        ),
+    ],
+)
+def test_what_cannot_be_set_is_an_error(path, name, value, kind, desc):
+    monitor = monitor_of(rig().device)
+
+    answer = say(monitor, "qom-set", path=path, property=name, value=value)
+
+    assert answer["class"] == kind
+    assert answer["desc"].startswith(desc)
+
+
+@pytest.mark.parametrize("path", ["/machine/peripheral", "/machine/peripheral/"])
+def test_guests_are_found_where_qemu_keeps_devices(path):
+    answer = say(monitor_of(rig().device), "qom-list", path=path)
+
+    assert answer == [{"name": "a", "type": "child<virtio-balloon-device>"}]
+
+
+def test_properties_are_listed():
+    answer = say(monitor_of(rig().device), "qom-list", path=PATH)
+
+    assert [each["name"] for each in answer] == [
+        "guest-stats",
+        "guest-stats-polling-interval",
+    ]
+
+
 # --- our own ------------------------------------------------------------------------
 
 
@@ -156,6 +265,43 @@ def test_what_the_device_cannot_do_is_answered():
     answer = say(monitor_of(made.device), "query-balloon-status")
 
     assert answer["desc"].startswith("the device has no host")
+
+
+def test_statistics_in_a_status_have_names():
+    made = a_guest_with_statistics((4, 1 << 20), (99, 7))
+
+    answer = say(monitor_of(made.device), "query-balloon-status")
+
+    values = {"stat-free-memory": 1 << 20, "tag-99": 7}
+    assert answer["stats"] == {"age": 60.0, "values": values}
+
+
+def test_discards_are_inhibited_and_allowed_again():
+    made = rig(ScriptedPolicy(follow))
+    monitor = monitor_of(made.device)
+
+    assert say(monitor, "x-inhibit", reason="passthrough") == {}
+    assert made.device.query().inhibited == "passthrough"
+    assert say(monitor, "x-inhibit", reason=None) == {}
+    assert made.device.query().inhibited is None
+
+
+def test_hinting_is_started_and_stopped():
+    made = opened(gate=follow, hinting=True)
+    made.device.set_features(VERSION_1 | HINT)
+    made.device.driver_ready()
+    monitor = monitor_of(made.device)
+
+    command = say(monitor, "x-hinting-start")["command"]
+    assert made.device.query().hints.command == command
+    assert say(monitor, "x-hinting-stop") == {}
+    assert made.device.query().hints.command != command
+
+
+def test_a_driver_without_hints_cannot_be_asked_for_them():
+    answer = say(monitor_of(rig().device), "x-hinting-start")
+
+    assert answer["desc"].startswith("no driver that hints at its free pages is ready")
 
 
 # --- arguments ----------------------------------------------------------------------

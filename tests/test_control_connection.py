@@ -39,7 +39,7 @@ def peer():
 def tell_until_full(peer):
     """Tell events until one has to wait."""
     while peer.connection.mask == selectors.EVENT_READ:
-        assert peer.connection.tell(EVENT)
+        assert not peer.connection.tell(EVENT)
 
 
 def test_a_client_is_greeted_at_once(peer):
@@ -61,7 +61,7 @@ def test_events_that_cannot_be_sent_wait_up_to_a_bound(peer):
     tell_until_full(peer)
 
     told = 0
-    while peer.connection.tell(EVENT):
+    while not peer.connection.tell(EVENT):
         told += 1
 
     assert peer.connection.done
@@ -105,4 +105,12 @@ def test_who_hung_up_unread_is_done(peer):
 
     peer.connection.handle(selectors.EVENT_WRITE)
 
+    assert peer.connection.done
+
+
+def test_who_hung_up_is_not_said_to_read_too_little(peer):
+    peer.send(READY)
+    peer.close()
+
+    assert not peer.connection.tell(EVENT)
     assert peer.connection.done

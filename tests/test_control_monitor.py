@@ -132,7 +132,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=40)  # the machine may be busy
+@settings(deadline=None, max_examples=40)  # a busy machine is no failure
 @given(st.lists(REQUESTS.map(json.dumps).map(str.encode) | st.binary()))
 def test_whatever_is_said_has_one_answer_or_none(messages):
     monitor = monitor_of(rig(ScriptedPolicy(follow)).device, rig().device)

@@ -180,6 +180,43 @@ def test_progress_is_counted_and_wiped_away(on_terminal):
     assert drawn == f"1 of 2\r2 of 2{WIPE}"
 
 
+# --- facts --------------------------------------------------------------------------
+
+FACTS = [("memory", "16 MiB"), ("verdict", "It took more than it was asked for.")]
+
+
+def test_facts_stand_beside_their_titles(capsys):
+    show.facts(FACTS)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "  memory   16 MiB",
+        "  verdict  It took more than it was asked for.",
+    ]
+
+
+@pytest.mark.usefixtures("without_rich")
+def test_facts_are_folded_on_a_terminal(on_terminal):
+    drawn = on_terminal(lambda: show.facts([("verdict", "a b " * 15)]), columns=55)
+
+    assert drawn.splitlines() == [
+        "  verdict  a b a b a b a b a b a b a b a b a b a b a b",
+        "           a b a b a b a b",
+    ]
+
+
+@pytest.mark.usefixtures("without_rich")
+def test_facts_stand_below_their_titles_on_a_narrow_terminal(on_terminal):
+    drawn = on_terminal(lambda: show.facts(FACTS), columns=30)
+
+    assert drawn.splitlines() == [
+        "  memory",
+        "    16 MiB",
+        "  verdict",
+        "    It took more than it was",
+        "    asked for.",
+    ]
+
+
 # --- where rich is not installed ----------------------------------------------------
 
 

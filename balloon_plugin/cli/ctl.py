@@ -4,31 +4,47 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from balloon_plugin import control, show
+from balloon_plugin.board import Board
 from balloon_plugin.cli.parsing import command, size
+from balloon_plugin.control import report
 
 __all__ = ["add"]
+
+_PERIOD: Final = 1.0
+"""Seconds between two looks of ``watch``."""
 
 
 def add(commands: Any) -> None:
     """Add the command."""
-    parser = command(commands, "ctl", _ctl, "talk to devices that are being served")
+    parser = command(commands, "ctl", None, "talk to devices that are being served")
     parser.add_argument("control", type=Path, help="serve's --control path")
     what = parser.add_subparsers(metavar="WHAT", required=True)
-    balloon = what.add_parser("balloon", help="leave the guest SIZE of its memory")
+    _add_balloon(what)
+    for name, (text, _) in _VIEWS.items():
+        view = command(what, name, _show, text)
+        _add_guest(view)
+        view.add_argument(
+            "--json", action="store_true", help="print a line of JSON for each guest"
+        )
+        view.set_defaults(view=name)
+        if name == "stats":
+            _add_interval(view)
+    watch = command(what, "watch", _watch, "show guests again and again, until Ctrl-C")
+    watch.add_argument(
+        "more", nargs="*", type=Path, metavar="CONTROL", help="more control paths"
+    )
+
+
+def _add_balloon(what: Any) -> None:
+    balloon = command(what, "balloon", _balloon, "leave the guest SIZE of its memory")
     balloon.add_argument("size", type=size, metavar="SIZE")
-    balloon.set_defaults(ask=lambda given: ("balloon", {"value": given.size}))
     _add_guest(balloon)
-    for name, asked, text in (
-        ("query", "query-balloon-status", "show all that is known of the device"),
-        ("verdict", "query-balloon-verdict", "show the verdict with its evidence"),
-    ):
-        query = what.add_parser(name, help=text)
-        query.set_defaults(ask=lambda _given, asked=asked: (asked, {}))
-        _add_guest(query)
 
 
 def _add_guest(parser: argparse.ArgumentParser) -> None:
@@ -36,15 +52,81 @@ def _add_guest(parser: argparse.ArgumentParser) -> None:
         "guest",
         nargs="?",
         metavar="GUEST",
-        help="which one, if several are served: its --socket's NAME",
+        help="one of several: the NAME that it was given with serve's --socket",
     )
 
 
-def _ctl(arguments: argparse.Namespace) -> int:
-    asked, values = arguments.ask(arguments)
-    if arguments.guest is not None:
-        values["id"] = arguments.guest
-    answer = control.ask(arguments.control, asked, **values)
-    if answer:
-        show.line(json.dumps(answer, indent=2))
+def _add_interval(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--every",
+        type=int,
+        metavar="SECONDS",
+        help="from now on ask the driver for statistics so often; 0 ends that",
+    )
+
+
+def _balloon(arguments: argparse.Namespace) -> int:
+    answer = control.ask(
+        arguments.control, "balloon", value=arguments.size, **_id(arguments.guest)
+    )
+    pages = report.pages(answer["requested"])
+    why = f": {answer['reason']}" if answer["reason"] else ""
+    show.line(f"a balloon of {pages} is {answer['answer']}{why}")
     return 0
+
+
+def _id(guest: str | None) -> dict[str, str]:
+    return {} if guest is None else {"id": guest}
+
+
+# --- what is known of guests --------------------------------------------------------
+
+_VIEWS: Final[dict[str, tuple[str, Callable[[Any], list[tuple[str, str]]]]]] = {
+    "query": ("show what is known of guests", report.status_lines),
+    "stats": ("show the statistics that drivers sent", report.statistics_lines),
+    "verdict": ("show verdicts with their evidence", report.verdict_lines),
+}
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    _, view = _VIEWS[arguments.view]
+    for status in _statuses(arguments):
+        if arguments.json:
+            show.line(json.dumps(report.part(status, arguments.view)))
+            continue
+        show.line(status["id"], "bold")
+        show.facts(view(status))
+    return 0
+
+
+def _statuses(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield what a query shows of the guest that is meant, or of all."""
+    with control.Client(arguments.control) as client:
+        names = [arguments.guest]
+        if arguments.guest is None:
+            names = [each["id"] for each in client.execute("query-balloon-guests")]
+        for name in names:
+            every = getattr(arguments, "every", None)
+            if every is not None:
+                client.execute(
+                    "qom-set",
+                    path=name,
+                    property="guest-stats-polling-interval",
+                    value=every,
+                )
+            yield client.execute("query-balloon-status", id=name)
+
+
+# --- watch --------------------------------------------------------------------------
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    """Look at guests until interrupted, which is the usual end."""
+    with control.Watch([arguments.control, *arguments.more]) as watch:
+        try:
+            with Board(report.HEADS) as board:
+                while True:
+                    board.draw(list(watch.look()))
+                    time.sleep(_PERIOD)
+        except KeyboardInterrupt:
+            return 0

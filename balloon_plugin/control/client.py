@@ -13,23 +13,24 @@ from typing import Any, Final, Self
 from balloon_plugin.control.frames import line
 from balloon_plugin.errors import HostError
 
-__all__ = ["Client", "ask"]
+__all__ = ["PATIENCE", "Client", "ask"]
 
-_PATIENCE: Final = 10.0
-"""Seconds that a device may take to answer; it takes milliseconds."""
+PATIENCE: Final = 10.0
+"""Seconds that a daemon may take to answer; it takes milliseconds."""
 
 
 class Client:
     """One conversation with a control socket; a context manager.
 
     :param path: serve's ``--control`` path.
+    :param patience: seconds that it may take to answer.
     :raises HostError: if no control socket is there, or the conversation breaks off.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(_PATIENCE)
+        self._socket.settimeout(patience)
         self._stream = self._socket.makefile("rb")
         try:
             self._socket.connect(str(path))

@@ -58,13 +58,15 @@ class Connection:
     def tell(self, event: bytes) -> bool:
         """Send an event to a client that is ready for them.
 
-        :returns: whether it still reads; if not, it is cut off.
+        :returns: whether too much is waiting for it, so that it is cut off.
         """
-        if self._monitor.ready and not self.done:
-            self._unsent += event
-            self._send()
-            self.done |= len(self._unsent) > MAX_BACKLOG
-        return not self.done
+        if not self._monitor.ready or self.done:
+            return False
+        self._unsent += event
+        self._send()
+        too_much = len(self._unsent) > MAX_BACKLOG
+        self.done |= too_much
+        return too_much
 
     def _receive(self) -> None:
         try:

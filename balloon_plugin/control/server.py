@@ -53,7 +53,7 @@ class ControlServer:
     def __init__(self, path: Path, guests: Mapping[str, Device], run: Run) -> None:
         self._file = SocketFile(path)
         self._guests = dict(guests)
-        self._site = Site(self._guests, __version__)
+        self._site = Site(self._guests, __version__, time.time)
         self._devices_run = run
         self._observers: dict[str, _Observer] = {}
         self._stirred: set[str] = set()
@@ -187,7 +187,7 @@ class ControlServer:
 
     def _tell(self, event: bytes) -> None:
         for client in tuple(self._clients):
-            if not client.tell(event):
+            if client.tell(event):
                 _log.warning("a control client reads nothing more and is cut off")
             self._settle(client)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -25,6 +25,18 @@ class ControlledDevice(Protocol):
     def query(self) -> Status:
         """Return all that is known of the device."""
 
+    def set_stats_interval(self, seconds: int) -> None:
+        """Ask the driver for statistics every so many seconds, or never (0)."""
+
+    def set_inhibited(self, reason: str | None) -> None:
+        """Forbid discards for a reason, or allow them again (``None``)."""
+
+    def start_hinting(self) -> int:
+        """Ask the driver for hints at its free pages; return the command's id."""
+
+    def stop_hinting(self) -> None:
+        """Let the driver use its hinted pages again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -32,10 +44,12 @@ class Site:
 
     :ivar guests: the devices by the names of their guests, which have no ``/``.
     :ivar version: of this package, ``major.minor.micro``.
+    :ivar now: returns the time of day, in seconds since 1970.
     """
 
     guests: Mapping[str, ControlledDevice]
     version: str
+    now: Callable[[], float]
 
     def find(self, name: str | None) -> str:
         """Return the name of the guest that is meant.
