@@ -191,9 +191,9 @@ class PolicyCalls:
         return Verdict(Judgement.UNDECIDED, "FAILED")
 
     def save(self) -> dict[str, Any] | None:
-        """Return the policy's state, or ``None`` if it fails or failed."""
+        """Return a copy of the policy's state, or ``None`` if it fails or failed."""
         state = self._call("policy_save") if self.failure is None else None
-        return state if isinstance(state, dict) and _is_json(state) else None
+        return _copy(state) if isinstance(state, dict) else None
 
     def load(self, state: dict[str, Any]) -> bool:
         """Give the policy its saved state; return whether it took it."""
@@ -293,12 +293,13 @@ def _is_plain(verdict: Verdict) -> bool:
     )
 
 
-def _is_json(state: dict[str, Any]) -> bool:
+def _copy(state: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what JSON carries of a state, which the policy may go on changing."""
     try:
-        json.dumps(state)
+        copy: dict[str, Any] = json.loads(json.dumps(state))
     except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+        return None
+    return copy
 
 
 def _text(value: object) -> str:

@@ -24,7 +24,19 @@ class Guest(FrontEnd):
 
     def __init__(self, path):
         super().__init__(path, SimpleNamespace(step=lambda: False))
+        self.path = path
         self.send(*traces.UML_CONNECT, *traces.uml_probe())
+
+    def reconnect(self):
+        """Bring the same driver to another daemon."""
+        self.socket.close()
+        self.connect(self.path)
+        self.send(*traces.UML_CONNECT)
+        for sent in traces.uml_probe():
+            queue = sent.payload[0]
+            again = traces.state(queue, self.used(queue) if queue < 2 else 0)
+            base = sent.request == "SET_VRING_BASE"
+            self.send(sent._replace(payload=again) if base else sent)
 
 
 def until(what, timeout=20):

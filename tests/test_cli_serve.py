@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 
@@ -150,3 +151,55 @@ def test_a_front_end_that_talks_nonsense_is_a_sentence(serve, ctl):
     _, log = served.communicate()
     assert "a: the connection ends: " in log
     assert "Traceback" not in log
+
+
+# --- the state ----------------------------------------------------------------------
+
+STATE = ("--state", ".", "--policy", "none")
+
+
+def test_a_guest_goes_on_after_the_daemon_was_killed(serve, ctl):
+    killed = serve("--socket", "a", "--control", "c", *STATE, "--target", "64K")
+    with contextlib.closing(Guest("a")) as guest:
+        until(lambda: ctl("c", "query")["driver"])
+        guest.poke(0x8000, bytes(4))
+        guest.offer(0, 0)
+        os.eventfd_write(guest.fds["kick0"], 1)
+        until(lambda: guest.used(0))
+        ctl("c", "balloon", "128K")
+        wanted = ctl("c", "query")["requested"]
+        killed.kill()
+        killed.wait()
+
+        served = serve("--socket", "a", "--control", "c", *STATE, "--target", "64K")
+        assert ctl("c", "query")["requested"] == wanted
+        assert not ctl("c", "query")["driver"]
+        guest.reconnect()
+        until(lambda: ctl("c", "query")["driver"])
+
+        status = ctl("c", "query")
+        assert (status["requested"], status["faults"]) == (wanted, 1)
+    served.terminate()
+    assert served.wait(10) == 0
+
+
+def test_a_damaged_state_leaves_out_its_guest_alone(serve, folder):
+    (folder / "a.state").write_text("nonsense\n")
+
+    # Written so, the fixture does not wait for it.
+    served = serve("--socket=a", "--socket", "b", *STATE)
+    assert not (folder / "a").exists()
+    served.terminate()
+
+    assert served.wait(10) == 1
+    assert "a: not served: the state in a.state is damaged" in served.stderr.read()
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_damaged_state_of_the_only_guest_is_refused(refused, folder):
+    (folder / "a.state").write_text("nonsense\n")
+
+    assert refused("serve", "--socket", "a", *STATE) == (
+        "the state in a.state is damaged: remove it, and the guest's driver is judged "
+        "anew when it starts again"
+    )

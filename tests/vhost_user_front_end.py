@@ -58,7 +58,7 @@ class Device:
 
     def told(self):
         """Return and forget what was told, without kicks and time."""
-        quiet = ("queue_notify", "tick")
+        quiet = ("queue_notify", "tick", "save")
         told = [call for call in self.calls if call[0] not in quiet]
         self.calls.clear()
         return told
@@ -76,12 +76,16 @@ class FrontEnd:
     """
 
     def __init__(self, path, daemon):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(os.fspath(path))
-        self.socket.settimeout(0)
+        self.connect(path)
         self.daemon = daemon
         self.fds = {}
         self._theirs = {}
+
+    def connect(self, path):
+        """Connect; again, if a connection was lost."""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(os.fspath(path))
+        self.socket.settimeout(0)
 
     # --- descriptors ---
 

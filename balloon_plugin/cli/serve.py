@@ -27,11 +27,14 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Event
 from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import hookimpl
+from balloon_plugin.hosts.state_file import StateError
 from balloon_plugin.hosts.vhost_user.daemon import Daemon, Slot
 from balloon_plugin.layouts import PAGE_SIZE
 from balloon_plugin.manager import make_device
 
 __all__ = ["add"]
+
+_log = logging.getLogger(__name__)
 
 
 def add(commands: Any) -> None:
@@ -56,6 +59,13 @@ def add(commands: Any) -> None:
         help="the size of the balloon to begin with (512K, 128M, 2G)",
     )
     parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FOLDER",
+        help="keep each guest's session in a file there, so that it goes on after the "
+        "daemon was killed and started again",
+    )
+    parser.add_argument(
         "--control",
         type=Path,
         metavar="PATH",
@@ -68,25 +78,39 @@ def _serve(arguments: argparse.Namespace) -> int:
     """Serve until interrupted or terminated."""
     with Daemon() as daemon, contextlib.ExitStack() as stack:
         _end_by_signals(daemon)
-        guests: dict[str, Device] = {}
-        for name, path in arguments.socket:
-            if name in guests:
-                raise HostError(
-                    f"two guests are called {name}: give one another name, "
-                    f"--socket NAME={path}"
-                )
-            guests[name] = _add_slot(daemon, path, arguments).device
+        slots = _add_slots(daemon, arguments)
+        guests = {name: slot.device for name, slot in slots.items()}
         if arguments.control:
             server = control.ControlServer(arguments.control, guests, daemon.call)
             stack.enter_context(server)
-        for name, path in arguments.socket:
-            policy = arguments.policy
-            show.line(f"{name}: waiting for a front end on {path} (policy {policy})")
-            stack.enter_context(_narrated(name, guests[name]))
-            if arguments.target is not None:
-                guests[name].set_target(arguments.target // PAGE_SIZE)
+        for name, slot in slots.items():
+            how = f"policy {arguments.policy}{', as it was' * slot.restored}"
+            show.line(f"{name}: waiting for a front end on {slot.path} ({how})")
+            stack.enter_context(_narrated(name, slot.device))
+            if arguments.target is not None and not slot.restored:
+                slot.device.set_target(arguments.target // PAGE_SIZE)
         daemon.run()
-    return 0
+    return 0 if len(slots) == len(arguments.socket) else 1
+
+
+def _add_slots(daemon: Daemon, arguments: argparse.Namespace) -> dict[str, Slot]:
+    """Return the slot of each guest; no guest has to wait for another's damage."""
+    slots: dict[str, Slot] = {}
+    damage = None
+    for name, path in arguments.socket:
+        if name in slots:
+            raise HostError(
+                f"two guests are called {name}: give one another name, "
+                f"--socket NAME={path}"
+            )
+        try:
+            slots[name] = _add_slot(daemon, name, path, arguments)
+        except StateError as error:
+            damage = error
+            _log.warning("%s: not served: %s", name, error)
+    if damage is not None and not slots:
+        raise damage
+    return slots
 
 
 def _named_socket(text: str) -> tuple[str, Path]:
@@ -96,13 +120,17 @@ def _named_socket(text: str) -> tuple[str, Path]:
     return Path(text).stem, Path(text)
 
 
-def _add_slot(daemon: Daemon, path: Path, arguments: argparse.Namespace) -> Slot:
+def _add_slot(
+    daemon: Daemon, name: str, path: Path, arguments: argparse.Namespace
+) -> Slot:
     options = DeviceOptions().changed(arguments.feature)
+    state = arguments.state
     return daemon.add(
         path,
         functools.partial(make_device, arguments.policy, options=options),
         byte_order=member(ByteOrder, arguments.byte_order),
         page_size=arguments.page_size,
+        state=state / f"{name}.state" if state else None,
     )
 
 

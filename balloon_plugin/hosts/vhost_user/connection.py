@@ -16,14 +16,18 @@ from collections.abc import Callable, Iterable
 from typing import Any, Concatenate, Final, ParamSpec
 
 from balloon_plugin.calls import Device
+from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user import effects
 from balloon_plugin.hosts.vhost_user.effects import Effect, Notifier
 from balloon_plugin.hosts.vhost_user.host import SlotHost, drain, post
+from balloon_plugin.hosts.vhost_user.keeper import Keeper, boot
 from balloon_plugin.hosts.vhost_user.loop import Loop
 from balloon_plugin.hosts.vhost_user.mapping import RefusalError
+from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
 from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
+from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, Feature
 
 __all__ = ["MAX_REFUSALS", "Connection"]
 
@@ -32,6 +36,12 @@ _P = ParamSpec("_P")
 
 MAX_REFUSALS: Final = 64
 """Messages refused before the connection ends, so that nonsense cannot fill a log."""
+
+_PACKED: Final = Feature.VIRTIO_F_RING_PACKED.mask
+
+_ACTUAL: Final = VIRTIO_BALLOON_CONFIG.offsets["actual"]
+_REST: Final = VIRTIO_BALLOON_CONFIG.size - _ACTUAL
+"""The configuration space without ``num_pages``."""
 
 _MESSAGES_AT_ONCE: Final = 16
 """Reads from one socket before others have a turn; a message takes one or two."""
@@ -50,10 +60,14 @@ def _guarded(
             method(self, *args, **kwargs)
         except LostError as lost:
             self.close(str(lost), lost.level)
+        except HostError as error:
+            self.close(f"the connection ends: {error}")
         except Exception:  # noqa: BLE001 - whatever it is, other guests live on
             _log.exception("%s: the device failed", self.name)
+            self._keeper.abandon()
             self.close("the connection ends because the device failed")
         if self._host.mapped.torn:
+            self._keeper.abandon()
             self.close("the connection ends: the front end took its memory away")
 
     return call
@@ -66,6 +80,7 @@ class Connection:
     :param device: the slot's device.
     :param host: the slot's host, which holds what this front end gives.
     :param loop: calls back.
+    :param keeper: keeps the driver session while no front end is connected.
     :param on_close: called once, when the connection has ended.
     """
 
@@ -75,6 +90,7 @@ class Connection:
         device: Device,
         host: SlotHost,
         loop: Loop,
+        keeper: Keeper,
         on_close: Callable[[], None],
     ) -> None:
         self.open = True
@@ -83,13 +99,21 @@ class Connection:
         self._device = device
         self._host = host
         self._loop = loop
+        self._keeper = keeper
         self._on_close = on_close
-        self._protocol = Protocol(host.byte_order)
+        parked = keeper.parked
+        self._protocol = Protocol(
+            host.byte_order,
+            effects.Resume(parked.features, parked.ready) if parked else None,
+        )
         self._channel: int | None = None
         self._waiting: set[int] = set()  # queues that wait for another turn
         self._refusals = 0
         self._timer = False
+        self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
         self._handlers = self._table()
+        host.on_push = self._about_to_push
+        keeper.watch(self._session)
         host.on_config_change = self._announce
         host.on_needs_reset = self._protocol.needs_reset
         loop.watch(self._wire.fd, self._readable)
@@ -102,6 +126,7 @@ class Connection:
     def tick(self) -> None:
         """Let time pass; look into queues for which no kick will ever come."""
         self._device.tick()
+        self._keeper.keep()
         for index, vring in enumerate(self._host.vrings):
             if vring.queue is not None and Notifier.KICK not in vring.fds:
                 self._serve_soon(index)
@@ -114,17 +139,21 @@ class Connection:
         _log.log(level, "%s: %s", self.name, why)
         for fd in (self._wire.fd, *self._kicks()):
             self._loop.ignore(fd)
+        self._tell(self._keeper.park)
         self._tell(lambda: self._perform(self._protocol.end()))
         self._host.disconnect()
         self._set_channel(None)
         self._wire.close()
         self._tell(self._device.guest_changed)
+        self._tell(self._keeper.keep)
         self._on_close()
 
     def _tell(self, hook: Callable[[], None]) -> None:
         """Tell the device something on the way out, which leads on if it fails."""
         try:
             hook()
+        except HostError as error:
+            _log.warning("%s: %s", self.name, error)
         except Exception:  # noqa: BLE001 - whatever it is, nothing may leak
             _log.exception("%s: the device failed", self.name)
 
@@ -149,6 +178,7 @@ class Connection:
             except RefusalError as refusal:
                 problem, fatal = str(refusal), not turn.acknowledge
         self._wire.close_loose()
+        self._keeper.keep()
         if problem:
             self._refuse(problem, fatal=fatal)
         if turn.acknowledge:
@@ -242,6 +272,7 @@ class Connection:
             effects.SetBackendChannel: self._set_backend_channel,
             effects.DescribeGuest: self._describe_guest,
             effects.ResetDevice: lambda _: device.reset(),
+            effects.Resume: self._resume,
             effects.GuestChanged: lambda _: device.guest_changed(),
             effects.SetFeatures: lambda effect: device.set_features(effect.features),
             effects.DriverReady: lambda _: device.driver_ready(),
@@ -252,6 +283,7 @@ class Connection:
 
     def _reply_config(self, effect: effects.ReplyConfig) -> None:
         data = self._device.get_config(effect.offset, effect.size)
+        self._keeper.keep()
         self._wire.send(self._protocol.config_reply(effect, data))
 
     def _reply_base(self, effect: effects.ReplyBase) -> None:
@@ -285,6 +317,7 @@ class Connection:
 
     def _start_queue(self, effect: effects.StartQueue) -> None:
         self._host.vrings[effect.index].start(effect.ring, self._host.mapped)
+        self._return_owed(effect.index)
         # Its kick may have come and gone before the queue ran.
         self._serve_soon(effect.index)
 
@@ -310,6 +343,53 @@ class Connection:
 
     def _describe_guest(self, effect: effects.DescribeGuest) -> None:
         self._host.front_end_byte_order = effect.byte_order
+
+    # --- the session ----------------------------------------------------------------
+
+    def _session(self, owed: dict[int, Place]) -> Parked | None:
+        """Return what it takes to go on with the session on another connection."""
+        going = self._protocol.going
+        if self._protocol.parked or going is None:
+            return self._keeper.parked
+        if going.features & _PACKED:
+            return None  # no front end knows where a packed queue stood
+        stand = {index: (self._host.vrings[index].base, 0) for index in COUNTED}
+        return Parked(
+            boot=boot(),
+            files=self._host.mapped.files,
+            features=going.features,
+            ready=going.ready,
+            queues=stand | owed,
+            device=self._device.save(),
+        )
+
+    def _about_to_push(self, index: int, count: int) -> None:
+        """Write down what was handled, before the driver has its buffers back."""
+        self._keeper.keep({index: (self._host.vrings[index].base, count)})
+
+    def _resume(self, effect: effects.Resume) -> None:
+        """Go on with the session that is parked, or begin one if it is another's."""
+        try:
+            self._owed = self._keeper.resume(self._host)
+        except HostError as error:
+            _log.warning("%s: the driver is judged anew: %s", self.name, error)
+            self._device.reset()
+            self._device.set_features(effect.features)
+            if effect.ready:
+                self._device.driver_ready()
+            return
+        _log.info("%s: the driver goes on where it was", self.name)
+        self._protocol.config_seen(_ACTUAL, self._device.get_config(_ACTUAL, _REST))
+        # What was announced last may have been lost on the way.
+        self._announce()
+
+    def _return_owed(self, index: int) -> None:
+        """Return buffers that were handled before the last connection ended."""
+        owed, queue = self._owed.pop(index, None), self._host.vrings[index].queue
+        if owed is not None and queue is not None:
+            queue.push(queue.pop(owed))
+            # Also without any: the last notification may have been lost on the way.
+            self._host.notify_queue(index)
 
     # --- the backend channel --------------------------------------------------------
 

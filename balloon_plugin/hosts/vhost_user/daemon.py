@@ -6,6 +6,7 @@ business of :mod:`~balloon_plugin.hosts.vhost_user.connection`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -20,6 +21,7 @@ from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.sockets import SocketFile
 from balloon_plugin.hosts.vhost_user.connection import Connection
 from balloon_plugin.hosts.vhost_user.host import SlotHost
+from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
 
 __all__ = ["Daemon", "Slot"]
@@ -35,26 +37,35 @@ class Slot:
     """One socket and the device behind it, for as long as the daemon serves it.
 
     The device is made and realized when the slot is added, so that observers can be
-    registered and features chosen before a front end connects. A front end that goes
-    ends the driver session; the device and the user's target stay for the next one.
+    registered and features chosen before a front end connects. When a front end goes,
+    the driver session is parked: it goes on if the same driver comes back. The device
+    and the user's target stay for whoever comes.
 
     :ivar path: the socket.
     :ivar device: the device. Call it in the daemon's thread: inside
         :meth:`Daemon.call`, or from an observer.
     """
 
-    def __init__(self, path: Path, device: Device, host: SlotHost, loop: Loop) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: Device,
+        host: SlotHost,
+        loop: Loop,
+        state: Path | None = None,
+    ) -> None:
         self.path = path
         self.device = device
         self._host = host
         self._loop = loop
         self._connection: Connection | None = None
         device.realize(host)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(device.unrealize)
+            self._keeper = Keeper(device, state)
+            undo.callback(self._keeper.close)
             self._file = SocketFile(path)
-        except HostError:
-            device.unrealize()
-            raise
+            undo.pop_all()
         self._listener = self._file.socket
         self._listen()
 
@@ -63,6 +74,11 @@ class Slot:
         """Whether a front end is connected."""
         return self._connection is not None
 
+    @property
+    def restored(self) -> bool:
+        """Whether a daemon before this one left a state behind."""
+        return self._keeper.restored
+
     def tick(self) -> None:
         """Let time pass for the device."""
         if self._connection is not None:
@@ -70,8 +86,16 @@ class Slot:
             return
         try:
             self.device.tick()
+            self.keep()
         except Exception:  # noqa: BLE001 - whatever it is, other guests live on
             _log.exception("%s: the device failed", self.path)
+
+    def keep(self) -> None:
+        """Write down what happened outside of a front end's doing.
+
+        :raises HostError: if it cannot be written.
+        """
+        self._keeper.keep()
 
     def close(self) -> None:
         """End the connection, unrealize the device and remove the socket."""
@@ -79,6 +103,10 @@ class Slot:
             self._connection.close("the daemon ends", logging.INFO)
         self._loop.ignore(self._listener.fileno())
         self._file.close()
+        try:
+            self._keeper.close()
+        except HostError as error:
+            _log.warning("%s: %s", self.path, error)
         self.device.unrealize()
 
     def _accept(self) -> None:
@@ -95,7 +123,12 @@ class Slot:
             return
         _log.info("%s: a front end connected", self.path)
         self._connection = Connection(
-            sock, self.device, self._host, self._loop, self._disconnected
+            sock,
+            self.device,
+            self._host,
+            self._loop,
+            self._keeper,
+            self._disconnected,
         )
 
     def _rest(self, error: OSError) -> None:
@@ -132,6 +165,7 @@ class Daemon:
         *,
         byte_order: ByteOrder | None = None,
         page_size: int | None = None,
+        state: Path | None = None,
     ) -> Slot:
         """Listen on a new socket for one front end at a time.
 
@@ -140,10 +174,14 @@ class Daemon:
         :param make_device: makes the device, which lives as long as the slot.
         :param byte_order: of the guest's CPU, if known.
         :param page_size: of the guest's kernel, if known.
-        :raises HostError: if the socket exists and is alive, or cannot be made.
+        :param state: a file that keeps the driver session and the user's target over
+            the death of the daemon; made if it is not there.
+        :raises StateError: if what is in the file cannot be used.
+        :raises HostError: if the socket exists and is alive, or it or the file cannot
+            be made, or is in use.
         """
         host = SlotHost(os.fspath(path), byte_order, page_size)
-        slot = Slot(Path(path), make_device(), host, self._loop)
+        slot = Slot(Path(path), make_device(), host, self._loop, state)
         self._slots.append(slot)
         return slot
 
@@ -163,9 +201,17 @@ class Daemon:
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the daemon's thread; return or raise what it does.
 
-        If the daemon does not run, or from its own thread, it is run at once.
+        If the daemon does not run, or from its own thread, it is run at once. What it
+        changed is in the state files when this returns.
         """
-        return self._loop.call(function)
+        return self._loop.call(lambda: self._kept(function))
+
+    def _kept(self, function: Callable[[], _T]) -> _T:
+        try:
+            return function()
+        finally:
+            for slot in self._slots:
+                slot.keep()
 
     def step(self, timeout: float | None = 0.0) -> bool:
         """Wait up to ``timeout`` seconds for work, do it, and say if there was any."""

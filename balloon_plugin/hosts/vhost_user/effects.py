@@ -28,6 +28,7 @@ __all__ = [
     "ReplyConfig",
     "ReplyFeatures",
     "ResetDevice",
+    "Resume",
     "SetBackendChannel",
     "SetBase",
     "SetConfig",
@@ -161,6 +162,20 @@ class ResetDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with the session that is parked, if it is that of this guest's driver.
+
+    If it is not, a new one begins, of a driver that is under way already.
+
+    :ivar features: what the driver accepted.
+    :ivar ready: whether it set DRIVER_OK.
+    """
+
+    features: int
+    ready: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GuestChanged:
     """Memory or facts are others than the device knows."""
 
@@ -200,6 +215,7 @@ Effect: TypeAlias = (
     | SetBackendChannel
     | DescribeGuest
     | ResetDevice
+    | Resume
     | GuestChanged
     | SetFeatures
     | DriverReady

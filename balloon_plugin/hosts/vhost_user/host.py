@@ -7,6 +7,7 @@ lives as long as the device. Between two front ends there is no memory and no qu
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -15,9 +16,12 @@ from dataclasses import replace
 from typing import Final
 
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
+from balloon_plugin.hookspecs import VirtQueue
 from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
+from balloon_plugin.hosts.vhost_user.parked import COUNTED
 from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
+from balloon_plugin.hosts.vhost_user.told import Told
 from balloon_plugin.memory import GuestMemory
 from balloon_plugin.virtqueue import Queue, Ring, open_queue
 
@@ -139,6 +143,8 @@ class SlotHost:
         """Called to announce a change of the configuration space."""
         self.on_needs_reset: Callable[[], None] | None = None
         """Called when the device is lost until reset."""
+        self.on_push: Callable[[int, int], None] | None = None
+        """Called with a queue and how many of its buffers are about to be returned."""
 
     # --- the Host protocol ----------------------------------------------------------
 
@@ -157,9 +163,12 @@ class SlotHost:
             host_page_size=self.mapped.host_page_size,
         )
 
-    def queue(self, index: int) -> Queue | None:
+    def queue(self, index: int) -> VirtQueue | None:
         """Return queue ``index`` while it runs."""
-        return self.vrings[index].queue if index < MAX_QUEUES else None
+        queue = self.vrings[index].queue if index < MAX_QUEUES else None
+        if queue is None or self.on_push is None or index not in COUNTED:
+            return queue
+        return Told(queue, functools.partial(self.on_push, index))
 
     def discard(self, runs: Sequence[Run]) -> int:
         """Give pages back to the operating system."""
@@ -218,4 +227,4 @@ class SlotHost:
             self.vrings[index] = Vring()
         self.mapped.clear()
         self.front_end_byte_order = None
-        self.on_config_change = self.on_needs_reset = None
+        self.on_config_change = self.on_needs_reset = self.on_push = None

@@ -90,6 +90,12 @@ class MappedMemory:
         """Whether the front end took away memory that was in use."""
         return any(mapped.net.torn for mapped in self._mapped)
 
+    @property
+    def files(self) -> frozenset[tuple[int, int]]:
+        """The files of all regions, as (device, inode)."""
+        about = (os.fstat(mapped.fd) for mapped in self._mapped)
+        return frozenset((file.st_dev, file.st_ino) for file in about)
+
     def replace(self, regions: Sequence[Region], fds: Sequence[int]) -> None:
         """Map these regions in place of all others, and own the descriptors.
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user import messages, payloads
-from balloon_plugin.hosts.vhost_user.effects import Effect, ReplyConfig
+from balloon_plugin.hosts.vhost_user.effects import Effect, ReplyConfig, Resume
 from balloon_plugin.hosts.vhost_user.messages import Message, NonsenseError
 from balloon_plugin.hosts.vhost_user.requests import TRANSPORT, Requests
 from balloon_plugin.layouts import (
@@ -75,11 +75,14 @@ class Protocol:
     """One connection of a front end.
 
     :param byte_order: of the guest's CPU if it is known, else that of this machine.
+    :param parked: the session of an earlier connection that may go on on this one.
     """
 
-    def __init__(self, byte_order: ByteOrder | None = None) -> None:
+    def __init__(
+        self, byte_order: ByteOrder | None = None, parked: Resume | None = None
+    ) -> None:
         self._stream = messages.Assembler()
-        self._requests = Requests(byte_order or payloads.NATIVE)
+        self._requests = Requests(byte_order or payloads.NATIVE, parked)
 
     # --- bytes in -------------------------------------------------------------------
 
@@ -149,9 +152,25 @@ class Protocol:
             return b""
         return messages.backend_request(VhostUserBackendRequest.CONFIG_CHANGE_MSG)
 
+    def config_seen(self, offset: int, data: bytes) -> None:
+        """Note what the front end must think that the configuration space is."""
+        self._requests.config_seen(offset, data)
+
     def needs_reset(self) -> None:
         """Show DEVICE_NEEDS_RESET from now on, until the driver resets the device."""
         self._requests.needs_reset()
+
+    # --- the session ----------------------------------------------------------------
+
+    @property
+    def parked(self) -> bool:
+        """Whether a session is still parked, and nobody knows yet if it goes on."""
+        return self._requests.parked
+
+    @property
+    def going(self) -> Resume | None:
+        """What it takes to go on with this session, or ``None`` if there is none."""
+        return self._requests.going
 
     # --- time, and the end ----------------------------------------------------------
 

@@ -20,6 +20,7 @@ from balloon_plugin.hosts.vhost_user.effects import (
     ReplyBase,
     ReplyConfig,
     ReplyFeatures,
+    Resume,
     SetBackendChannel,
     SetConfig,
     SetMemory,
@@ -81,14 +82,15 @@ class Requests:
     request makes no sense; nothing has changed then.
 
     :param byte_order: of the guest's CPU.
+    :param parked: the session that may go on.
     :ivar negotiated: protocol features that both sides agreed on.
     """
 
-    def __init__(self, byte_order: ByteOrder) -> None:
+    def __init__(self, byte_order: ByteOrder, parked: Resume | None = None) -> None:
         self.negotiated = 0
         self.now = 0.0
         """The time of the request that is handled."""
-        self._session = Session()
+        self._session = Session(parked)
         self._rings = Rings(self._session, byte_order)
         self._writes = ConfigWrites()
         self._writes_of = self._session.number
@@ -100,6 +102,16 @@ class Requests:
     def has(self, feature: VhostUserProtocolFeature) -> bool:
         """Return whether a protocol feature was negotiated."""
         return bool(self.negotiated & feature.mask)
+
+    @property
+    def parked(self) -> bool:
+        """Whether a session is still parked, and nobody knows yet if it goes on."""
+        return self._session.parked
+
+    @property
+    def going(self) -> Resume | None:
+        """What it takes to go on with this session, or ``None`` if there is none."""
+        return self._session.going
 
     def config_seen(self, offset: int, data: bytes) -> None:
         """Note what the front end was told of the configuration space."""

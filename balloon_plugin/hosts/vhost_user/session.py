@@ -8,6 +8,9 @@ survive a pause, so nothing is decided before the next sign of life. Queues that
 again where they stood belong to the driver that was there. Queues that start at 0 are
 those of a new one, and only a running guest looks at the configuration space.
 
+A front end that lost its connection brings its driver back in the same way, to this
+daemon or to the next one. A session that was parked meanwhile is one that is paused.
+
 A driver that paused before its first buffer, or after exactly 65,536 on each of its
 queues (packed ones: after whole laps), is taken for a new one: it is judged anew, and
 no page of it is lost by that.
@@ -22,6 +25,7 @@ from balloon_plugin.hosts.vhost_user.effects import (
     Effect,
     GuestChanged,
     ResetDevice,
+    Resume,
     SetFeatures,
 )
 from balloon_plugin.layouts import Feature
@@ -45,16 +49,19 @@ class Session:
     Each method returns the effects that are due, in order. Facts that the front end
     announces ahead of the queues (features, memory) are told when the first of them
     starts or the configuration space is used: a reset may have to go before them.
+
+    :param parked: the session that may go on.
     """
 
-    def __init__(self) -> None:
-        self.phase = Phase.FRESH
+    def __init__(self, parked: Resume | None = None) -> None:
+        self.phase = Phase.PAUSED if parked else Phase.FRESH
         self.number = 0
         """How many sessions have ended, to tell one from the next."""
         self._acked: int | None = None
-        self._told: int | None = None
-        self._ready = False
+        self._told = parked.features if parked else None
+        self._ready = parked.ready if parked else False
         self._guest_changed = False
+        self._parked = parked
 
     @property
     def features(self) -> int:
@@ -66,6 +73,18 @@ class Session:
     def modern(self) -> bool:
         """Whether VERSION_1 was negotiated."""
         return bool(self.features & _VERSION_1)
+
+    @property
+    def parked(self) -> bool:
+        """Whether a session is still parked, and nobody knows yet if it goes on."""
+        return self._parked is not None
+
+    @property
+    def going(self) -> Resume | None:
+        """What it takes to go on with this session, or ``None`` if there is none."""
+        if self.phase is Phase.FRESH:
+            return None
+        return Resume(self._told or 0, self._ready)
 
     def accept(self, features: int) -> None:
         """Note the feature bits that the driver accepted."""
@@ -87,7 +106,11 @@ class Session:
             effects.append(ResetDevice())
             self._forget()
         self.phase = Phase.LIVE
-        return effects + self._news()
+        effects += self._news()
+        if self._parked is not None:
+            effects.append(self._parked)
+            self._parked = None
+        return effects
 
     def ready(self, *, goes_on: bool) -> list[Effect]:
         """Note that the driver set DRIVER_OK, or what is nearest to it."""
@@ -111,7 +134,7 @@ class Session:
         return effects
 
     def _forget(self) -> None:
-        self._told, self._ready = None, False
+        self._told, self._ready, self._parked = None, False, None
         self.number += 1
 
     def _is_new(self, *, goes_on: bool) -> bool:

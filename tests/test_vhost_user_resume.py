@@ -1,0 +1,489 @@
+"""A guest goes on when its connection or its daemon is gone for a while."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import pytest
+import vhost_user_traces as traces
+from vhost_user_front_end import FrontEnd, open_fds
+from vhost_user_traces import GUEST_RAM, Sent, number, state
+
+from balloon_plugin import hookimpl, make_device
+from balloon_plugin.errors import HostError
+from balloon_plugin.events import (
+    Answer,
+    Gate,
+    Judgement,
+    PagesDeflated,
+    PagesInflated,
+    Verdict,
+)
+from balloon_plugin.hosts import state_file
+from balloon_plugin.hosts.vhost_user.daemon import Daemon
+
+FIRST_PAGE = GUEST_RAM // 4096 + 32
+
+
+class Exact:
+    """A policy that believes all, and remembers every buffer that it was shown."""
+
+    def __init__(self):
+        self.seen = []
+
+    @hookimpl
+    def policy_observe(self, event):
+        if isinstance(event, PagesInflated | PagesDeflated):
+            self.seen.append([type(event).__name__, *event.pfns])
+
+    @hookimpl
+    def policy_gate(self, requested):
+        return Gate(requested, reclaim=True, targets=Answer.ACCEPTED)
+
+    @hookimpl
+    def policy_verdict(self):
+        return Verdict(Judgement.GOOD, "BELIEVED")
+
+    @hookimpl
+    def policy_save(self):
+        return {"seen": self.seen}
+
+    @hookimpl
+    def policy_load(self, state):
+        self.seen = [list(buffer) for buffer in state["seen"]]
+        return True
+
+
+class Host:
+    """A daemon that can die, and be started again."""
+
+    def __init__(self, folder):
+        self.path = folder / "guest.sock"
+        self.state = folder / "guest.state"
+        self.kept = True
+        self.start()
+
+    def start(self):
+        self.daemon = Daemon()
+        self.policy = Exact()
+        self.slot = self.daemon.add(
+            self.path,
+            lambda: make_device(self.policy),
+            state=self.state if self.kept else None,
+        )
+
+    @property
+    def device(self):
+        return self.slot.device
+
+    def step(self, timeout=0.0):
+        return self.daemon.step(timeout)
+
+    def die(self):
+        """Do what the kernel does for a process that was killed, and nothing else."""
+        connection, keeper = self.slot._connection, self.slot._keeper
+        if connection is not None:
+            connection._wire._socket.close()
+            connection._set_channel(None)
+        self.slot._host.disconnect()
+        self.slot._file.socket.close()
+        self.daemon._loop.close()
+        if keeper._file is not None:
+            keeper._file._forget()
+            os.close(keeper._file._lock)
+
+    def restart(self):
+        self.die()
+        self.start()
+
+
+class Guest(FrontEnd):
+    """A driver that stays the same on every connection."""
+
+    def __init__(self, host, before=None):
+        super().__init__(host.path, host)
+        if before is not None:
+            self.give("memory", os.dup(before.fds["memory"]))
+            before.close()
+
+    def start(self, *, bases=None, features=traces.MODERN):
+        bases = bases or [self.used(queue) if self.fds else 0 for queue in (0, 1)]
+        self.say(*traces.UML_CONNECT)
+        for sent in traces.uml_probe(features):
+            if sent.request == "SET_VRING_BASE":
+                queue = sent.payload[0]
+                self.say(sent._replace(payload=state(queue, bases[queue])))
+            else:
+                self.say(sent)
+        return self
+
+    def send_pages(self, queue, *pages):
+        """Offer a buffer for each page, kick, and let nobody wait for it."""
+        for head, page in enumerate(pages):
+            self.poke(0x8000 + head * 4, (FIRST_PAGE + page).to_bytes(4, "little"))
+        self.offer(queue, *range(len(pages)))
+        os.eventfd_write(self.fds[f"kick{queue}"], 1)
+
+
+@pytest.fixture
+def host(tmp_path):
+    before = open_fds()
+    host = Host(tmp_path)
+    yield host
+    host.daemon.close()
+    assert open_fds() == before
+
+
+@pytest.fixture
+def guest(host):
+    guest = Guest(host).start()
+    host.guests = [guest]
+    yield guest
+    host.guests[-1].close()
+
+
+def again(host):
+    """Bring the same driver back on a new connection."""
+    host.guests.append(Guest(host, host.guests[-1]))
+    return host.guests[-1].start()
+
+
+def inflated(*pages):
+    return [["PagesInflated", FIRST_PAGE + page] for page in pages]
+
+
+# --- the daemon dies ----------------------------------------------------------------
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+def killed_at(moment, work):
+    """Do the work and die at one of its moments; return how many it had if it lived."""
+    count = 0
+
+    def profile(*_event):
+        nonlocal count
+        if count == moment:
+            raise KilledError
+        count += 1
+
+    sys.setprofile(profile)
+    try:
+        work()
+    except KilledError:
+        return None
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_killed_at_any_moment_every_buffer_counts_once(tmp_path):
+    moment, lived = 0, False
+    while not lived:
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        host = Host(folder)
+        first = Guest(host).start()
+        first.send_pages(0, 1, 2)
+        first.settle()
+        first.send_pages(0, 3, 4, 5)
+
+        lived = killed_at(moment, host.step) is not None
+        host.restart()
+        second = Guest(host, first).start()
+        second.send_pages(0, 6)
+        second.settle()
+
+        assert host.policy.seen == inflated(1, 2, 3, 4, 5, 6)
+        assert second.used(0) == 6
+        status = host.device.query()
+        assert (status.ballooned, status.reclaimed) == (6, 6)
+        assert status.driver
+        second.close()
+        host.daemon.close()
+        # A prime, so that no place in a loop is always passed over.
+        moment += 13
+
+    assert moment > 100
+
+
+def test_the_target_and_actual_are_kept(host, guest):
+    host.daemon.call(lambda: host.device.set_target(7))
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.say(*traces.uml_write_actual(5))
+
+    host.restart()
+    assert host.device.query().requested == 7
+    assert host.slot.restored
+    guest = again(host)
+
+    assert host.device.query().requested == 7
+    assert host.device.query().actual == 5
+
+
+def test_a_target_set_while_the_guest_is_away_holds(host, guest):
+    host.daemon.call(lambda: host.device.set_target(7))
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+    host.daemon.call(lambda: host.device.set_target(9))
+    host.restart()
+
+    again(host)
+
+    assert host.device.query().requested == 9
+    assert host.device.get_config(0, 4) == bytes([9, 0, 0, 0])
+
+
+def test_the_driver_reads_its_target_and_looks_for_its_buffers(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+
+    guest = again(host)
+
+    # Either may have been lost on the way.
+    assert guest.called("call0")
+    assert guest.called("call1")
+    assert guest.announced()
+
+
+def test_a_daemon_that_ends_in_order_hands_over_as_well(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+
+    host.daemon.close()
+    host.start()
+    guest = again(host)
+    guest.send_pages(0, 2)
+    guest.settle()
+
+    assert host.policy.seen == inflated(1, 2)
+
+
+def test_deflation_is_kept_too(host, guest):
+    guest.send_pages(0, 1, 2)
+    guest.settle()
+    guest.send_pages(1, 1)
+    guest.settle()
+
+    host.restart()
+    again(host)
+
+    assert host.device.query().ballooned == 1
+
+
+def test_without_a_file_the_death_of_the_daemon_is_the_end(tmp_path):
+    host = Host(tmp_path)
+    host.kept = False
+    host.restart()
+    guest = Guest(host).start()
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+
+    guest = Guest(host, guest).start()
+
+    assert host.policy.seen == []
+    assert not host.slot.restored
+    guest.close()
+    host.daemon.close()
+
+
+# --- the connection is lost ---------------------------------------------------------
+
+
+def test_a_driver_that_comes_back_goes_on(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.socket.close()
+    guest.settle()
+    assert not host.device.query().driver
+
+    guest = again(host)
+
+    status = host.device.query()
+    assert status.driver
+    assert status.ballooned == 1
+    assert host.policy.seen == inflated(1)
+
+
+def test_it_may_lose_its_connection_before_it_shows_itself(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+    passing = FrontEnd(host.path, host)
+    passing.say(*traces.UML_CONNECT)
+    passing.close()
+    host.step()
+
+    again(host)
+
+    assert host.device.query().ballooned == 1
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_another_guest_is_judged_anew(host, guest, restart, caplog):
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.close()
+    guest.settle()
+    if restart:
+        host.restart()
+
+    other = Guest(host).start(bases=(1, 0))
+
+    assert "its memory is not that of the session which was kept" in caplog.text
+    assert host.device.query().driver
+    assert host.device.query().ballooned == 0
+    other.send_pages(0, 1)
+    other.settle()
+    host.guests.append(other)
+
+
+def test_a_queue_that_moved_on_without_us_shows_another_driver(host, guest, caplog):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+    host.guests.append(Guest(host, guest))
+
+    host.guests[-1].start(bases=(9, 0))
+
+    assert "queue 0 is not where the kept session left it" in caplog.text
+    assert host.device.query().ballooned == 0
+
+
+def test_a_guest_that_booted_meanwhile_is_judged_anew(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+    host.guests.append(Guest(host, guest))
+    host.guests[-1].poke(0, bytes(0x9000))
+
+    host.guests[-1].start(bases=(0, 0))
+
+    assert host.device.query().driver
+    assert host.device.query().ballooned == 0
+
+
+def test_other_features_show_another_driver(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.restart()
+    host.guests.append(Guest(host, guest))
+
+    host.guests[-1].start(features=traces.LEGACY)
+
+    assert host.device.query().features == traces.LEGACY
+    assert host.device.query().ballooned == 0
+
+
+def test_a_driver_that_was_not_ready_becomes_so(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.slot._connection._protocol._requests._session._ready = False
+    guest.socket.close()
+    guest.settle()
+    ready = []
+    driver_ready = host.device.driver_ready
+    host.device.driver_ready = lambda: ready.append(driver_ready())
+
+    again(host)
+
+    assert ready == [None]
+
+
+def test_a_guest_whose_memory_does_not_fit_is_judged_anew(host, guest, caplog):
+    guest.send_pages(0, 200)
+    guest.settle()
+    guest.socket.close()
+    guest.settle()
+    table = traces.table(traces.region(size=0x8_0000))
+    trace = [
+        sent._replace(payload=table) if sent.request == "SET_MEM_TABLE" else sent
+        for sent in traces.uml_probe()
+    ]
+    bases = {bytes([0]): state(0, 1), bytes([1]): state(1, 0)}
+    host.guests.append(Guest(host, guest))
+
+    host.guests[-1].say(*traces.UML_CONNECT)
+    for sent in trace:
+        if sent.request == "SET_VRING_BASE":
+            host.guests[-1].say(sent._replace(payload=bases[sent.payload[:1]]))
+        else:
+            host.guests[-1].say(sent)
+
+    assert "does not fit" in caplog.text
+    assert host.device.query().ballooned == 0
+
+
+def test_nothing_is_kept_of_a_driver_that_was_reset(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.say(Sent("SET_PROTOCOL_FEATURES", number(traces.QEMU_PROTOCOL)))
+    guest.say(Sent("RESET_DEVICE", ack=True))
+
+    host.restart()
+
+    assert host.slot._keeper.parked is None
+
+
+def test_a_device_that_failed_is_not_trusted_again(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.device.queue_notify = lambda _index: 1 // 0
+
+    guest.send_pages(0, 2)
+    guest.settle()
+
+    assert not host.slot.connected
+    assert host.slot._keeper.parked is None
+
+
+# --- the file -----------------------------------------------------------------------
+
+
+def test_a_damaged_file_stops_that_slot_only(host, tmp_path):
+    damaged = tmp_path / "damaged.state"
+    damaged.write_text("nonsense\n")
+    before = open_fds()
+
+    with pytest.raises(HostError, match=r"damaged\.state is damaged: remove it"):
+        host.daemon.add(tmp_path / "x.sock", lambda: make_device("none"), state=damaged)
+
+    assert open_fds() == before
+    assert not (tmp_path / "x.sock").exists()
+
+
+def test_a_damaged_session_is_told_with_its_file(host, tmp_path):
+    damaged = tmp_path / "damaged.state"
+    damaged.write_bytes(state_file._line({"version": 9}))
+
+    with pytest.raises(HostError, match=r"damaged\.state: .* has version 9"):
+        host.daemon.add(tmp_path / "x.sock", lambda: make_device("none"), state=damaged)
+
+
+def test_without_room_for_the_state_no_buffer_goes_back(host, guest, monkeypatch):
+    guest.send_pages(0, 1)
+    guest.settle()
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_file, "_write_all", full)
+        guest.send_pages(0, 2)
+        guest.settle()
+    assert not host.slot.connected
+    assert guest.used(0) == 1
+
+    guest = again(host)
+    guest.settle()
+
+    assert guest.used(0) == 2
+    assert host.policy.seen == inflated(1, 2)
