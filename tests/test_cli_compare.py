@@ -40,3 +40,22 @@ def test_a_guest_that_does_not_exist_is_refused(refused):
     assert refused("compare", "--guest", "linux-3.4-be-65k").startswith(
         "there is no guest 'linux-3.4-be-65k'; did you mean linux-3.4-be-64k? "
     )
+
+
+def test_a_comparison_is_csv_if_asked_for(run):
+    code, out, err = run("compare", "--guest", GUEST, "--policy", "probe", "--csv")
+
+    assert (code, err) == (0, "")
+    heads, line = out.splitlines()
+    assert heads.startswith("guest,circumstance,policy,")
+    assert line.startswith(f"{GUEST},usual,probe,")
+
+
+def test_a_report_is_written_if_asked_for(run, tmp_path):
+    path = tmp_path / "report.html"
+
+    run("compare", "--guest", GUEST, "--policy", "probe", "--html", path)
+
+    page = path.read_text()
+    assert f"{GUEST} under probe" in page
+    assert f"balloon-plugin compare --guest {GUEST}" in page

@@ -41,7 +41,7 @@ def test_a_sweep_is_a_table_and_the_advice(swept):
     right = next(line for line in lines if line.startswith("right"))
     assert right.split() == ["right", "83.3", "100.0", "%"]
     assert any(line.startswith("harmed: the guest lost pages") for line in lines)
-    assert "Choose evidence: no other policy harms fewer guests" in "\n".join(lines)
+    assert "Choose `evidence`: no other policy harms fewer guests" in "\n".join(lines)
 
 
 def test_a_sweep_is_json_if_asked_for(swept):
@@ -138,3 +138,13 @@ def test_a_bar_shows_nothing_where_nobody_looks(capsys):
 
     assert capsys.readouterr() == ("", "")
     assert (bar.done, bar.total) == (1, 2)
+
+
+def test_a_report_is_written_if_asked_for(swept, tmp_path):
+    path = tmp_path / "report.html"
+
+    swept("--workers", "1", "--html", path)
+
+    page = path.read_text()
+    assert "Which policy for two kinds?" in page
+    assert f"--workers 1 --html {path}" in page

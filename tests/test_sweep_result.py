@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from fleets import result
 
+from balloon_plugin.compare.records import as_csv
 from balloon_plugin.sweep import decide
-from balloon_plugin.sweep.export import as_csv, as_document
+from balloon_plugin.sweep.export import as_document
 from balloon_plugin.sweep.measures import HARM, HARMED, MEASURES, RIGHT, TAKEN
 
 FINE, BAD = {}, {"harm": 16, "right": False}
@@ -118,7 +119,7 @@ def test_a_price_without_an_upper_end_is_null():
 
 
 def test_csv_has_a_line_for_each_record(found):
-    lines = list(csv.DictReader(io.StringIO(as_csv(found))))
+    lines = list(csv.DictReader(io.StringIO(as_csv(found.records()))))
 
     assert [line["draws"] for line in lines] == ["90", "90", "10", "10"]
     assert [line["policy"] for line in lines] == ["one", "other"] * 2

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import DEFAULT_POLICY, command
-from balloon_plugin.compare import compare, matrix, report, run
+from balloon_plugin.cli.parsing import DEFAULT_POLICY, add_outputs, command
+from balloon_plugin.compare import Row, compare, matrix, report, run
 from balloon_plugin.compare.cases import cases
 from balloon_plugin.compare.circumstances import find as circumstance
 from balloon_plugin.compare.circumstances import listing
+from balloon_plugin.compare.records import as_csv
 from balloon_plugin.compare.tally import HEADS, tally
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import GUESTS, find
 from balloon_plugin.manager import make_policy
+from balloon_plugin.report import rows_page, write
 
 __all__ = ["add"]
 
@@ -71,7 +73,7 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="with --matrix, put the table and the limits where FILE has its markers",
     )
-    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    add_outputs(parser)
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -89,14 +91,27 @@ def _compare(arguments: argparse.Namespace) -> int:
     special = [circumstance(name) for name in arguments.circumstance or ["usual"]]
     total = len(guests) * len(policies) * len(special)
     rows = list(show.progress(compare(guests, policies, special), total))
-    if arguments.json:
-        print(json.dumps({"rows": [row.as_dict() for row in rows]}, indent=2))  # noqa: T201
+    if _is_for_machines(arguments, rows):
         return 0
     styles = [report.style(row) for row in rows]
     show.table(report.ROW_HEADS, [report.cells(row) for row in rows], styles)
     show.line("")
     show.line(report.LEGEND)
     return 0
+
+
+def _is_for_machines(
+    arguments: argparse.Namespace, rows: Sequence[Row], **more: object
+) -> bool:
+    """Write the report if one is wanted, and print rows if it is for machines."""
+    if arguments.html:
+        write(arguments.html, rows_page(rows, arguments.words))
+    records = [row.as_dict() for row in rows]
+    if arguments.json:
+        print(json.dumps({**more, "rows": records}, indent=2))  # noqa: T201
+    if arguments.csv:
+        print(as_csv(records), end="")  # noqa: T201
+    return bool(arguments.json or arguments.csv)
 
 
 def _trace(arguments: argparse.Namespace) -> int:
@@ -127,10 +142,7 @@ def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
     ]
     found = list(show.progress(matrix.rows(tasks, arguments.workers), len(tasks)))
     tallies = tally(found)
-    if arguments.json:
-        counts = [each.as_dict() for each in tallies]
-        rows = [row.as_dict() for row in found]
-        print(json.dumps({"policies": counts, "rows": rows}, indent=2))  # noqa: T201
+    if _is_for_machines(arguments, found, policies=[one.as_dict() for one in tallies]):
         return 0
     if arguments.markdown:
         text = arguments.markdown.read_text()

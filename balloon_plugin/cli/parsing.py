@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from balloon_plugin import show
@@ -19,6 +20,7 @@ __all__ = [
     "Parser",
     "add_facts",
     "add_features",
+    "add_outputs",
     "add_policy",
     "command",
     "member",
@@ -114,6 +116,21 @@ def add_facts(parser: argparse.ArgumentParser) -> None:
         type=page_size,
         metavar="SIZE",
         help="of the guest's kernel, if you know it",
+    )
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """Add what else may be made of a result than a table."""
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print all as JSON")
+    form.add_argument(
+        "--csv", action="store_true", help="print a line for each run as CSV"
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a report to FILE, a page with everything in it",
     )
 
 

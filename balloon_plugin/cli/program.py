@@ -25,6 +25,7 @@ _COMMANDS = (compare, sweep, boot, serve, ctl, policies)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     arguments = _parser().parse_args(argv)
+    arguments.words = ["balloon-plugin", *(sys.argv[1:] if argv is None else argv)]
     logging.basicConfig(format="%(message)s", level=arguments.log_level)
     try:
         code: int = arguments.run(arguments)

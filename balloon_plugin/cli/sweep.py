@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import command
+from balloon_plugin.cli.parsing import add_outputs, command
+from balloon_plugin.compare.records import as_csv
 from balloon_plugin.errors import HostError
+from balloon_plugin.report import sweep_page, write
 from balloon_plugin.sweep import (
     POLICIES,
     Decision,
@@ -22,7 +24,7 @@ from balloon_plugin.sweep import (
     processes,
     sweep,
 )
-from balloon_plugin.sweep.export import as_csv, as_document
+from balloon_plugin.sweep.export import as_document
 from balloon_plugin.sweep.population import DEFAULT
 from balloon_plugin.sweep.summary import advice, legend, rates_table, reasons
 
@@ -71,12 +73,7 @@ def add(commands: Any) -> None:
         metavar="FILE",
         help="keep finished runs in FILE, and do none again that is in it",
     )
-    parser.add_argument("--json", action="store_true", help="print all as JSON")
-    parser.add_argument(
-        "--csv",
-        action="store_true",
-        help="print a line for each policy of all guests that were drawn alike",
-    )
+    add_outputs(parser)
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +102,10 @@ def _sweep(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         show.error(_interrupted(bar, arguments.resume))
         return INTERRUPTED
-    _print(arguments, result, decide(result))
+    decision = decide(result)
+    if arguments.html:
+        write(arguments.html, sweep_page(result, decision, arguments.words))
+    _print(arguments, result, decision)
     return 0
 
 
@@ -144,7 +144,7 @@ def _print(arguments: argparse.Namespace, result: Result, decision: Decision) ->
         print(json.dumps(as_document(result, decision), indent=2))  # noqa: T201
         return
     if arguments.csv:
-        print(as_csv(result), end="")  # noqa: T201
+        print(as_csv(result.records()), end="")  # noqa: T201
         return
     population = result.population
     show.line(f"{result.runs:,} guests of {population.name}: {population.title}")

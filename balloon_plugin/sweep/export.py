@@ -1,9 +1,7 @@
-"""A result for machines: one document of JSON, or rows of CSV."""
+"""A result for machines: one document that JSON can carry."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +10,7 @@ from balloon_plugin.sweep.decision import Decision, Step
 from balloon_plugin.sweep.intervals import Estimate
 from balloon_plugin.sweep.result import Kind, Result
 
-__all__ = ["as_csv", "as_document"]
+__all__ = ["as_document"]
 
 
 def as_document(result: Result, decision: Decision) -> dict[str, Any]:
@@ -82,18 +80,3 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
 def _figure(value: float) -> float | None:
     """Return nine digits that count: another SciPy may differ in the last ones."""
     return float(f"{value:.9g}") if math.isfinite(value) else None
-
-
-def as_csv(result: Result) -> str:
-    """Return a line for each policy of all guests that were drawn alike."""
-    records = list(result.records())
-    text = io.StringIO()
-    writer = csv.DictWriter(text, records[0], lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({key: _cell(value) for key, value in record.items()})
-    return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    return " | ".join(value) if isinstance(value, tuple | list) else value

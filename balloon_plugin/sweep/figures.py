@@ -41,7 +41,7 @@ def price(value: float) -> str:
     """Return a price: two digits that count are enough to decide by."""
     if math.isinf(value):
         return "any number"
-    return amount(value)
+    return amount(value) if value >= 10 else f"{value:.2g}"  # noqa: PLR2004
 
 
 def amount(value: float) -> str:

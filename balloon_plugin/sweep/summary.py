@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from balloon_plugin.sweep import figures
 from balloon_plugin.sweep.decision import Decision, Outsider, Part, Step, Tipping
-from balloon_plugin.sweep.measures import MEASURES
+from balloon_plugin.sweep.measures import HARMED, MEASURES, RIGHT, UNUSABLE
 from balloon_plugin.sweep.result import Difference, Result
 
 __all__ = ["advice", "legend", "rates_table", "reasons"]
@@ -38,47 +38,54 @@ def advice(result: Result, decision: Decision) -> list[str]:
     """Return what to do, in a sentence for each choice."""
     first = decision.choices[0]
     if len(result.policies) == 1:
-        return [f"Only {first} was run: there is nothing to choose."]
+        return [f"Only `{first}` was run: there is nothing to choose."]
     if not decision.steps:
         why = "no other policy harms fewer guests or leaves fewer balloons unusable"
-        return [f"Choose {first}: {why}."]
-    bounds = [_bound(step) for step in decision.steps]
-    price = f"worth fewer than {bounds[0]} unusable balloons to you"
-    told = [f"Choose {first} if one harmed guest is {price}."]
-    for step, bound in zip(decision.steps, [*bounds[1:], ""], strict=True):
-        but = f" but fewer than {bound}" if bound else ""
-        told.append(f"Choose {step.policy} if it is worth more{but}.")
+        return [f"Choose `{first}`: {why}."]
+    told = [f"Choose `{first}`, unless one harmed guest is worth more to you than"]
+    for step in decision.steps:
+        told[-1] += f" {_bound(step)} unusable balloons."
+        told.append(f"Then choose `{step.policy}`, unless it is worth more than")
+    told[-1] = told[-1].partition(",")[0] + "."
     return told
 
 
 def _bound(step: Step) -> str:
-    value, low, high = (
-        figures.price(end)
-        for end in (step.price.value, step.price.low, step.price.high)
-    )
+    ends = (step.price.value, step.price.low, step.price.high)
+    value, low, high = map(figures.price, ends)
     return f"{value} ({low} to {high})"
 
 
 def reasons(result: Result, decision: Decision) -> Iterator[str]:
     """Yield why, and what would change it, in sentences."""
+    for policy in decision.choices:
+        yield _did(result, policy)
     for step in decision.steps:
-        yield _compared(result, step.policy, step.before, (step.harmed, step.unusable))
-        yield from _parts(step)
+        pair = step.harmed, step.unusable
+        yield f"`{step.policy}` {_compared(result, step.before, pair)}"
+        yield " ".join(_parts(step))
     for outsider in decision.outsiders:
         pair = outsider.harmed, outsider.unusable
-        yield (
-            f"{outsider.policy} is the best at no price. "
-            f"{_compared(result, outsider.policy, outsider.instead, pair)} "
-            f"{_change(result, outsider)}"
-        )
+        compared = _compared(result, outsider.instead, pair)
+        change = _change(result, outsider)
+        yield f"`{outsider.policy}` is out at any price: it {compared} {change}"
 
 
-def _compared(
-    result: Result, policy: str, other: str, pair: tuple[Difference, Difference]
-) -> str:
+def _did(result: Result, policy: str) -> str:
+    right, harmed, unusable = (
+        figures.percent(result.rate(policy, measure).estimate, result.runs)
+        for measure in (RIGHT, HARMED, UNUSABLE)
+    )
+    return (
+        f"`{policy}` was right about {right} of the guests, harmed {harmed}, and left "
+        f"the balloon of {unusable} unusable."
+    )
+
+
+def _compared(result: Result, other: str, pair: tuple[Difference, Difference]) -> str:
     harmed, unusable = (_more(result, difference) for difference in pair)
     return (
-        f"{policy} harms {harmed} guests than {other}, and leaves {unusable} balloons "
+        f"harms {harmed} guests than `{other}`, and leaves {unusable} balloons "
         "unusable."
     )
 
@@ -97,20 +104,20 @@ def _parts(step: Step) -> Iterator[str]:
     by_harm = max(step.parts, key=lambda part: part.harmed)
     by_cost = max(step.parts, key=lambda part: part.unusable)
     yield (
-        f"{by_harm.harmed / saved:.0%} of the guests that it saves are of the class "
-        f"{by_harm.kind.name}: {_without(step, by_harm)}."
+        f"Of the guests that it saves, {by_harm.harmed / saved:.0%} are of the class "
+        f"{by_harm.kind.name}; {_without(by_harm)}."
     )
     if cost > 0:
         yield (
-            f"{by_cost.unusable / cost:.0%} of the balloons that it costs are of the "
-            f"class {by_cost.kind.name}: {_without(step, by_cost)}."
+            f"Of the balloons that it costs, {by_cost.unusable / cost:.0%} are of the "
+            f"class {by_cost.kind.name}; {_without(by_cost)}."
         )
 
 
-def _without(step: Step, part: Part) -> str:
+def _without(part: Part) -> str:
     if part.price is None:
-        return f"without it {step.policy} would save nobody"
-    return f"without it the price would be {figures.price(part.price)}"
+        return "without that class it would save nobody"
+    return f"without that class the price would be {figures.price(part.price)}"
 
 
 def _change(result: Result, outsider: Outsider) -> str:
