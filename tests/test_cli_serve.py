@@ -158,7 +158,7 @@ def test_a_front_end_that_talks_nonsense_is_a_sentence(serve, ctl):
 STATE = ("--state", ".", "--policy", "none")
 
 
-def test_a_guest_goes_on_after_the_daemon_was_killed(serve, ctl):
+def test_a_guest_goes_on_after_the_daemon_was_killed(serve, run, ctl):
     killed = serve("--socket", "a", "--control", "c", *STATE, "--target", "64K")
     with contextlib.closing(Guest("a")) as guest:
         until(lambda: ctl("c", "query")["driver"])
@@ -166,7 +166,7 @@ def test_a_guest_goes_on_after_the_daemon_was_killed(serve, ctl):
         guest.offer(0, 0)
         os.eventfd_write(guest.fds["kick0"], 1)
         until(lambda: guest.used(0))
-        ctl("c", "balloon", "128K")
+        run("ctl", "c", "balloon", "128K")
         wanted = ctl("c", "query")["requested"]
         killed.kill()
         killed.wait()
