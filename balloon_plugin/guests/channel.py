@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from balloon_plugin.guests.form import RingForm
 from balloon_plugin.guests.kernel import Kernel
 from balloon_plugin.guests.packed_ring import PackedRing
@@ -22,6 +24,7 @@ class Channel:
     :param room: bytes that the buffer holds.
 
     :ivar sent: how many buffers were sent.
+    :ivar size: entries of the ring.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class Channel:
         self._transport = transport
         self._ram = kernel.ram
         self._index = index
-        size = transport.queue_size(index)
+        self.size = size = transport.queue_size(index)
         self._buffer = kernel.claim(room)
         kind = PackedRing if form.packed else SplitRing
         start = kernel.claim(kind.bytes_for(size), kernel.queue_align)
@@ -55,6 +58,22 @@ class Channel:
         return self._transport.take_queue_interrupt(self._index) and bool(
             self._ring.reap()
         )
+
+    def lend(self, blocks: Sequence[tuple[int, int]]) -> Steps[None]:
+        """Send (address, bytes) for the device to write to; wait until all came back.
+
+        :param blocks: no more than the ring has entries.
+        """
+        kicks = [self._ring.post(*block, writable=True) for block in blocks]
+        if any(kicks):
+            self._transport.kick(self._index)
+        yield True
+        left = len(blocks)
+        while left:
+            if self._transport.take_queue_interrupt(self._index):
+                left -= self._ring.reap()
+            else:
+                yield False
 
     def tell(self, data: bytes) -> Steps[None]:
         """Send ``data`` and wait until it was used, for ever (``tell_host``)."""

@@ -15,7 +15,7 @@ from typing import Final
 from balloon_plugin.guests import apple
 from balloon_plugin.guests.access import ConfigSpace
 from balloon_plugin.guests.balloon import Balloon
-from balloon_plugin.guests.channel import Channel
+from balloon_plugin.guests.free_pages import Hinter, Reporter
 from balloon_plugin.guests.kernel import Kernel
 from balloon_plugin.guests.oops import Oops
 from balloon_plugin.guests.stats import Stats
@@ -23,7 +23,7 @@ from balloon_plugin.guests.steps import Steps
 from balloon_plugin.guests.traits import Conditions, Engine, GuestProfile
 from balloon_plugin.guests.transport import Transport
 from balloon_plugin.guests.work import Request, Work
-from balloon_plugin.layouts import PAGE_SIZE, Feature
+from balloon_plugin.layouts import Feature
 
 __all__ = ["Driver"]
 
@@ -33,11 +33,8 @@ _POISON_VAL: Final = bytes(4)
 _STATS_VQ: Final = Feature.VIRTIO_BALLOON_F_STATS_VQ.mask
 _OOM: Final = Feature.VIRTIO_BALLOON_F_DEFLATE_ON_OOM.mask
 _POISON: Final = Feature.VIRTIO_BALLOON_F_PAGE_POISON.mask
-_IDLE_QUEUES: Final = (
-    Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT.mask,
-    Feature.VIRTIO_BALLOON_F_REPORTING.mask,
-)
-"""Features whose queues are set up and then left alone."""
+_HINTING: Final = Feature.VIRTIO_BALLOON_F_FREE_PAGE_HINT.mask
+_REPORTING: Final = Feature.VIRTIO_BALLOON_F_REPORTING.mask
 
 
 class Driver:
@@ -151,6 +148,7 @@ class Driver:
         self._work.connect(self.accepted)
         form = self._profile.ring_form(self.accepted)
         count = 2
+        self._work.stats = self._work.hinter = self._work.reporter = None
         if self.accepted & _STATS_VQ:
             self._work.stats = stats = Stats(self._transport, self._kernel, form)
             if self._traits.primes_stats:
@@ -158,10 +156,13 @@ class Driver:
             else:
                 stats.prime_with_garbage()
             count += 1
-        for feature in _IDLE_QUEUES:
-            if self.accepted & feature:
-                Channel(self._transport, self._kernel, count, form, PAGE_SIZE)
-                count += 1
+        if self.accepted & _HINTING:
+            self._work.hinter = Hinter(
+                self._transport, self._config, self._kernel, count, form
+            )
+            count += 1
+        if self.accepted & _REPORTING:
+            self._work.reporter = Reporter(self._transport, self._kernel, count, form)
 
     def _ready(self) -> Steps[None]:
         self._transport.device_ready()

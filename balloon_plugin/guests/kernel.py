@@ -47,6 +47,12 @@ there are as many as are needed and no more, here and below.
 FIRST_ISLAND: Final = 100
 """Free frames below the first island: it lies within a first batch of 256."""
 
+FREE_BLOCK: Final = 1 << 20
+"""Bytes of a block that is reported or hinted at when it is free.
+
+Linux's have 2 or 4 MiB, and a small guest with islands has none as large as that.
+"""
+
 REUSED_PAGES: Final = 64
 """Pages put to use when they come back from the balloon; any more become free."""
 
@@ -172,6 +178,17 @@ class Kernel:
         self._ballooned += len(taken)
         self.peak_ballooned = max(self.peak_ballooned, self.ballooned)
         return [self._first + index for index in taken]
+
+    def free_blocks(self) -> list[tuple[int, int]]:
+        """Return blocks of which every frame is free, as (address, bytes)."""
+        frames = max(1, FREE_BLOCK // (self._pieces * PAGE_SIZE))
+        size, free = frames * self._pieces * PAGE_SIZE, bytes(frames)
+        first = -self._first % frames
+        return [
+            (self._page(index) * PAGE_SIZE, size)
+            for index in range(first, len(self._states) - frames + 1, frames)
+            if self._states[index : index + frames] == free
+        ]
 
     def free(self, frames: Iterable[int]) -> None:
         """Free frames, which the driver may be quite wrong about.

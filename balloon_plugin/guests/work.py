@@ -14,6 +14,7 @@ from typing import Final
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.access import ConfigSpace
 from balloon_plugin.guests.balloon import Balloon
+from balloon_plugin.guests.free_pages import Hinter, Reporter
 from balloon_plugin.guests.stats import Stats
 from balloon_plugin.guests.steps import Steps
 from balloon_plugin.guests.traits import Engine, GuestProfile, Start
@@ -40,6 +41,8 @@ class Work:
     :param balloon: what it has taken.
 
     :ivar stats: its statistics, once they were negotiated.
+    :ivar reporter: its reports of free pages, likewise.
+    :ivar hinter: its hints at them, likewise.
     :ivar request: why it has to stop, or ``None``.
     :ivar pressure: units that it is to give back for want of memory.
     :ivar moves: pages that the kernel wants to have elsewhere.
@@ -53,6 +56,8 @@ class Work:
         balloon: Balloon,
     ) -> None:
         self.stats: Stats | None = None
+        self.reporter: Reporter | None = None
+        self.hinter: Hinter | None = None
         self.request: Request | None = None
         self.pressure = 0
         self.moves = 0
@@ -134,6 +139,8 @@ class Work:
             if (yield from self.answer_stats()):
                 queued |= self._traits.engine is Engine.EVENT
             elif self._transport.take_config_interrupt() or queued:
+                if self.hinter is not None:
+                    yield from self.hinter.look()
                 queued = yield from self._update_balloon_size()
             else:
                 yield from self.idle()
@@ -174,6 +181,8 @@ class Work:
     def idle(self) -> Steps[None]:
         """Wait for something to happen."""
         yield from self._relieve()
+        if self.reporter is not None:
+            yield from self.reporter.work()
         yield False
 
     def _relieve(self) -> Steps[None]:

@@ -110,6 +110,9 @@ class SimulatedHost:
             self._queues[index] = self._open_queue(index, base)
         device.realize(self)
         device.load(json.loads(state))
+        # A buffer that the other one kept waits again, and nobody kicks for it.
+        self._kicked += indexes
+        self._serve()
 
     def return_buffers(self, _index: int) -> None:
         """Have the device ask for statistics now, by returning the buffer it keeps."""
