@@ -111,7 +111,7 @@ class SimulatedHost:
         device.realize(self)
         device.load(json.loads(state))
         # A buffer that the other one kept waits again, and nobody kicks for it.
-        self._kicked += indexes
+        self._kicked += bases
         self._serve()
 
     def return_buffers(self, _index: int) -> None:
