@@ -110,14 +110,11 @@ class Gatekeeper:
         :param remark: what else to say of it.
         """
         reply = self._ask(num_pages, remark)
-        return self._answer(TargetAnswered(reply, num_pages))
-
-    def _answer(self, answered: TargetAnswered) -> TargetReply:
-        self._observers.emit(answered)
-        if answered.reply.answer is Answer.ACCEPTED:
+        self._observers.emit(TargetAnswered(reply, num_pages))
+        if reply.answer is Answer.ACCEPTED:
             # Also for the target that it has already: a driver that overslept it wakes.
             self._announce()
-        return answered.reply
+        return reply
 
     def _ask(self, num_pages: int, remark: str) -> TargetReply:
         """Ask the policy; a target that it refuses on seeing it changes nothing."""
@@ -176,7 +173,7 @@ class Gatekeeper:
         if changed:
             self._observers.emit(InhibitionChanged(reason))
         if reason is None and waiting:
-            self._answer(TargetAnswered(self._ask(self.requested, "")))
+            self.set_target(self.requested, "")
         else:
             self._settle()
 

@@ -7,9 +7,10 @@ as a stranger's, and get no privileges.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from balloon_plugin.calls import Device, ObserverCalls, PolicyCalls
 from balloon_plugin.device import Balloon
 from balloon_plugin.errors import PluginError
 from balloon_plugin.features import DeviceOptions
+from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import PROJECT
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = [
     "PolicyInfo",
     "find_policies",
     "make_device",
+    "make_gatekeeper",
     "make_policy",
     "policy_factory",
 ]
@@ -55,23 +58,51 @@ def make_device(
     :param options: which features of a balloon the device offers.
     :raises PluginError: if the policy is unknown, cannot be made or breaks a contract.
     """
+    with _fitting():
+        calls, listeners, plugins = _gather(policy, observers, name)
+        plugins.register(Balloon(calls, listeners, options), name=_DEVICE)
+        plugins.check_pending()
+    return Device(plugins)
+
+
+def make_gatekeeper(
+    policy: str | object,
+    *,
+    observers: Iterable[object] = (),
+    name: str | None = None,
+) -> Gatekeeper:
+    """Make a policy with its gate and no device: to be shown events, and asked.
+
+    The parameters and errors are those of :func:`make_device`.
+    """
+    with _fitting():
+        calls, listeners, plugins = _gather(policy, observers, name)
+        plugins.check_pending()
+    return Gatekeeper(calls, listeners, announce=lambda: None)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, pluggy.PluginValidationError) as error:
+        message = f"a plugin does not fit its hooks: {error}"
+        raise PluginError(message) from error
+
+
+def _gather(
+    policy: str | object, observers: Iterable[object], name: str | None
+) -> tuple[PolicyCalls, ObserverCalls, pluggy.PluginManager]:
+    """Bring a policy and its observers together in a manager of their own."""
     name = policy if isinstance(policy, str) else name or type(policy).__name__
     plugin = make_policy(policy) if isinstance(policy, str) else policy
     plugins = pluggy.PluginManager(PROJECT)
     plugins.add_hookspecs(hookspecs)
-    try:
-        plugins.register(plugin, name=name)
-        for observer in observers:
-            _register_observer(plugins, observer)
-        calls = PolicyCalls(plugins, name)
-        balloon = Balloon(calls, ObserverCalls(plugins), options)
-        plugins.register(balloon, name=_DEVICE)
-        plugins.check_pending()
-    except (ValueError, pluggy.PluginValidationError) as error:
-        message = f"a plugin does not fit its hooks: {error}"
-        raise PluginError(message) from error
+    plugins.register(plugin, name=name)
     _check_complete(plugins, plugin, name)
-    return Device(plugins)
+    for observer in observers:
+        _register_observer(plugins, observer)
+    return PolicyCalls(plugins, name), ObserverCalls(plugins), plugins
 
 
 def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:

@@ -73,9 +73,10 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return "discards are allowed again"
         case events.InhibitionChanged(reason):
             return f"discards are inhibited: {reason}"
-        case events.TargetAnswered(reply):
+        case events.TargetAnswered(reply, asked):
+            target = reply.requested if asked is None else asked
             why = f" ({reply.reason})" if reply.reason else ""
-            return f"target {reply.requested} is {reply.answer.value}{why}"
+            return f"target {target} is {reply.answer.value}{why}"
         case events.StateLoaded(known):
             return f"state loaded, verdict {'known' if known else 'not known'}"
         case events.PluginFailed(plugin, hook, error):

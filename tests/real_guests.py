@@ -233,10 +233,17 @@ def options_for(life, tools):
     )
 
 
-def live(life, tools, seconds):
-    """Let a guest live, with changes of its target for so many seconds."""
+def live(life, tools, seconds, record_to=None):
+    """Let a guest live, with changes of its target for so many seconds.
+
+    :param record_to: where to write the device's trace.
+    """
     plan = Plan(
-        life.policy, target=1, memory=MEMORY * MEBIBYTE, timeout=seconds + PATIENCE
+        life.policy,
+        target=1,
+        memory=MEMORY * MEBIBYTE,
+        timeout=seconds + PATIENCE,
+        record=record_to,
     )
     record, start = Record(life), time.monotonic()
     machine = find_qemu(options_for(life, tools))

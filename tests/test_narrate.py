@@ -107,6 +107,10 @@ SENTENCES = [
         TargetAnswered(TargetReply(Answer.REFUSED, "it is buggy", 0)),
         "target 0 is refused (it is buggy)",
     ),
+    (
+        TargetAnswered(TargetReply(Answer.REFUSED, "it is buggy", 0), 70),
+        "target 70 is refused (it is buggy)",
+    ),
     (StateLoaded(verdict_known=True), "state loaded, verdict known"),
     (StateLoaded(verdict_known=False), "state loaded, verdict not known"),
     (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from balloon_plugin.errors import HostError
@@ -34,6 +35,7 @@ class Plan:
     :ivar memory: bytes of RAM that the guest gets.
     :ivar timeout: seconds that the whole story may take.
     :ivar options: which features the balloon offers.
+    :ivar record: where to write a trace of the device, if anywhere.
     """
 
     policy: str
@@ -41,6 +43,7 @@ class Plan:
     memory: int = 512 * MEBIBYTE
     timeout: float = 60.0
     options: DeviceOptions = field(default_factory=DeviceOptions)
+    record: Path | None = None
 
     def __post_init__(self) -> None:
         wanted = self.target * PAGE_SIZE

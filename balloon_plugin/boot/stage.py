@@ -25,6 +25,7 @@ from balloon_plugin.events import Event
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.vhost_user import Daemon
 from balloon_plugin.manager import make_device
+from balloon_plugin.trace import recording
 
 __all__ = ["Stage"]
 
@@ -87,7 +88,7 @@ class Stage:
     def _serve(self, stack: ExitStack, folder: Path) -> None:
         slot = self._daemon.add(
             folder / _SOCKET,
-            self._make_device,
+            lambda: self._make_device(stack),
             byte_order=self._machine.byte_order,
             page_size=self._machine.page_size,
         )
@@ -99,9 +100,13 @@ class Stage:
         stack.callback(thread.join)
         stack.callback(self._daemon.stop)
 
-    def _make_device(self) -> Device:
+    def _make_device(self, stack: ExitStack) -> Device:
         plan, watcher = self._plan, _Watcher(self._post)
-        return make_device(plan.policy, observers=[watcher], options=plan.options)
+        device = make_device(plan.policy, observers=[watcher], options=plan.options)
+        if plan.record is not None:
+            title = self._machine.title
+            stack.enter_context(recording(device, plan.record, guest=title))
+        return device
 
     def _run_daemon(self) -> None:
         try:

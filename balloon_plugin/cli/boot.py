@@ -63,6 +63,13 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long the whole may take (default: 60)",
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write all that happens to the device to a trace, for 'replay'; .zst at "
+        "the end compresses it",
+    )
 
 
 def _add_qemu(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +146,7 @@ def _boot(machine: Machine, arguments: argparse.Namespace) -> int:
         memory=arguments.mem,
         timeout=arguments.timeout,
         options=DeviceOptions().changed(arguments.feature),
+        record=arguments.record,
     )
     with show.Ticker() as ticker:
         result = boot(machine, plan, lambda step: _tell(ticker, step))

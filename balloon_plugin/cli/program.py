@@ -13,13 +13,13 @@ import sys
 from collections.abc import Sequence
 
 from balloon_plugin import __version__, show
-from balloon_plugin.cli import boot, compare, ctl, policies, serve, sweep
+from balloon_plugin.cli import boot, compare, ctl, policies, replay, serve, sweep
 from balloon_plugin.cli.parsing import Parser
 from balloon_plugin.errors import BalloonError
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, sweep, boot, serve, ctl, policies)
+_COMMANDS = (compare, sweep, boot, serve, ctl, replay, policies)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
