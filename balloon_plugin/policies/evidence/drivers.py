@@ -8,7 +8,7 @@ come from other people's notes, not from reading the driver.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Final
 
 from balloon_plugin.events import ByteOrder, Defect, GuestFacts
@@ -31,9 +31,9 @@ wrong number for 8 KiB pages looks like a right one in the lower half of memory.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class DriverKind:
-    """One kind of driver with one size of pages.
+    """One kind of driver with one size of pages; there is one object for each.
 
     :ivar name: for people.
     :ivar defects: its bugs; none for a driver that is right.
@@ -293,18 +293,19 @@ def kinds(facts: GuestFacts, features: int | None) -> tuple[DriverKind, ...]:
     :param features: the accepted bits, ``None`` if not known yet.
     """
     pages = _pages(facts)
-    every = [replace(kind, page=page) for kind in ANY_PAGE for page in pages]
+    every = [_sized(kind, page) for kind in ANY_PAGE for page in pages]
     every += FOUR_K
-    every += [
-        # Numbers of such drivers count guest pages, so its units are these.
-        replace(kind, page=page, scale=page)
-        for kind in LARGE_PAGE
-        for page in pages
-        if page > 1
-    ]
+    every += [_sized(kind, page) for kind in LARGE_PAGE for page in pages if page > 1]
     every += FIXED_PAGE
     possible = (kind for kind in every if _possible(kind, facts, features))
     return tuple(sorted(possible, key=_rank))
+
+
+@cache  # 19 sizes at most, of each kind
+def _sized(kind: DriverKind, page: int) -> DriverKind:
+    """Return a kind with another size of pages."""
+    # What counts guest pages in its numbers does so in its units.
+    return replace(kind, page=page, scale=page if kind.counts_guest_pages else 1)
 
 
 def _rank(kind: DriverKind) -> tuple[bool, bool, bool]:

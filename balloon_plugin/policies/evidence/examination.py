@@ -144,9 +144,8 @@ class Examination:
         before = self.session
         before.describe(facts)
         if before.fresh:
-            session = self.session = Session(facts)
+            session = self.session = Session(facts, places=before.places)
             session.reads, session.actual = before.reads, before.actual
-            session.places = before.places
             self._goal, self.mute = FIRST_TARGET, ()
             self._enter(Stage.FILL)
             if before.features is not None:
@@ -335,6 +334,7 @@ class Examination:
     def _enter(self, stage: Stage) -> None:
         self.stage = stage
         self._patience.moved()
+        self.session.yielded = False  # what it gave back, it was asked for
         self._tell()
 
     def _tell(self) -> None:
@@ -357,8 +357,9 @@ class Examination:
         else:
             return
         self.nudges += silence is Silence.NUDGE
-        if silence is Silence.OVER:
-            self._expire()
+        lead = self.session.lead
+        if silence is Silence.OVER and lead is not None:
+            self._expire(lead)
 
     def _is_short(self) -> bool:
         """Return whether the driver has less than the user wants, and not by its will.
@@ -378,11 +379,8 @@ class Examination:
         session = self.session
         return self._ready or session.features is not None or not session.fresh
 
-    def _expire(self) -> None:
+    def _expire(self, lead: DriverKind) -> None:
         """Conclude from silence."""
-        lead = self.session.lead
-        if lead is None:
-            return
         after = f"{self._seconds} s of silence"
         if self._reached(lead) and not self.session.agrees(lead):
             never = self.session.actual is None

@@ -120,6 +120,10 @@ class Buffer:
         self._ram = ram
         self._taken = taken
         self._images: dict[int, bool] = {}
+        self._ordered = sorted(entries)
+        # No number is there twice, or in the balloon already.
+        once = len(set(entries)) == len(entries)
+        self._distinct = once and (not taken or taken.isdisjoint(entries))
 
     def fits(self, encoding: Encoding, page: int) -> bool:
         """Return whether a driver with this encoding could have sent it.
@@ -141,37 +145,12 @@ class Buffer:
                     and self._holds(2 * shift)
                     and (not self._distinct or self._neighbours < MANY_NEIGHBOURS)
                 )
-            case Encoding.SLOTS:
-                return self._slots is not None and self._slots.fits(Encoding.RIGHT, 1)
+        # In slots of 8 bytes.
+        return self._slots is not None and self._slots.fits(Encoding.RIGHT, 1)
 
     @cached_property
     def _right(self) -> bool:
         return self._distinct and self._holds(0)
-
-    @cached_property
-    def _run(self) -> bool:
-        """Whether each number is the successor of the one before, as usually."""
-        entries = self._entries
-        first, count = entries[0], len(entries)
-        return entries[-1] - first == count - 1 and entries == tuple(
-            range(first, first + count)
-        )
-
-    @cached_property
-    def _ordered(self) -> Sequence[int]:
-        return self._entries if self._run else sorted(self._entries)
-
-    @cached_property
-    def _ends(self) -> tuple[int, int]:
-        entries = self._entries
-        return (entries[0], entries[-1]) if self._run else (min(entries), max(entries))
-
-    @cached_property
-    def _distinct(self) -> bool:
-        """Whether no number is there twice, or in the balloon already."""
-        entries = self._entries
-        once = self._run or len(set(entries)) == len(entries)
-        return once and (not self._taken or self._taken.isdisjoint(entries))
 
     def _holds(self, shift: int) -> bool:
         """Return whether every entry is in RAM, its numbers divided by a page."""
@@ -179,7 +158,7 @@ class Buffer:
             ram = self._ram.image(shift) if shift else self._ram
             self._images[shift] = (
                 not ram.starts  # not known yet
-                or ram.covers(*self._ends)
+                or ram.covers(self._ordered[0], self._ordered[-1])
                 or ram.spans(self._ordered)
             )
         return self._images[shift]
@@ -189,10 +168,12 @@ class Buffer:
         """The largest page of which these are whole and aligned ones, each in order.
 
         It divides the number of entries, and where and at what number each run begins.
+        Usually that is one run: no number twice, in order, and none left out.
         """
-        entries = self._entries
+        entries, ordered = self._entries, self._ordered
         places = len(entries) | entries[0]
-        if not self._run:
+        span = ordered[-1] - ordered[0] + 1
+        if not self._distinct or span > len(entries) or ordered != list(entries):
             for place, (before, after) in enumerate(pairwise(entries), 1):
                 if after - before != 1:
                     places |= place | after

@@ -93,7 +93,7 @@ class Session:
     def __post_init__(self) -> None:
         """Begin with every kind that is possible."""
         self.ram = RamMap.of(self.facts.ram)
-        self.alive = kinds(self.facts, self.features)
+        self.alive = tuple(filter(self._placed, kinds(self.facts, self.features)))
 
     @property
     def lead(self) -> DriverKind | None:
@@ -221,9 +221,8 @@ class Session:
                 return False
             lent.append(kind)
         buffer = buffer or Buffer(entries, self.ram, self.taken)
-        return len(entries) % kind.entries_per_unit == 0 and buffer.fits(
-            kind.encoding, kind.page
-        )
+        whole = len(entries) % kind.entries_per_unit == 0
+        return whole and buffer.fits(kind.encoding, kind.page)
 
     def _is_whole(self, entries: Entries, new: Entries) -> bool:
         """Return whether only the new entries differ from the buffer before."""
@@ -241,12 +240,12 @@ class Session:
 
     def _spend(self, entries: int) -> None:
         """Forget the targets that no driver can have in mind after these entries."""
-        largest = max((kind.page for kind in self.alive), default=0)
-        self.reads = {
-            value: max(size, entries)
-            for value, size in self.reads.items()
-            if max(size, entries) <= largest or value == self.latest
-        }
+        latest = self.latest
+        largest = max([kind.page for kind in self.alive], default=0)
+        for value, size in tuple(self.reads.items()):
+            self.reads[value] = most = max(size, entries)
+            if most > largest and value != latest:
+                del self.reads[value]
 
     def deflate(self, entries: Entries) -> None:
         """See a buffer of the deflate queue."""
@@ -288,12 +287,15 @@ class Session:
 
     def _may_reach(self, kind: DriverKind, before: int, after: int) -> bool:
         """Return whether a kind may grow to ``after`` entries, by what it has read."""
-        if _reaches(kind, self.latest, before, after):
+        latest = self.latest
+        if after <= latest and not kind.swaps_target:
+            return True  # no entry is less than a unit, nor a rest below the target
+        if _reaches(kind, latest, before, after):
             return True
         reads = [
             value
             for value, size in self.reads.items()
-            if size <= kind.page or value == self.latest
+            if size <= kind.page or value == latest
         ]
         return any(_reaches(kind, value, before, after) for value in _seen(reads))
 
@@ -315,6 +317,7 @@ class Session:
             "last": _names([self.last] if self.last else []),
             "lent": _names(self.lent),
             "buffer": [] if self.buffer == _EMPTY else list(self.buffer),
+            "count": self.count,
             "places": self.places,
             "entries": self.entries,
             "stated": self.stated,
@@ -349,6 +352,7 @@ class Session:
         session.last = next(iter(_named(every, state["last"])), None)
         session.lent = _named(every, state["lent"])
         session.buffer = tuple(map(_whole, state["buffer"][:WHOLE])) or _EMPTY
+        session.count = _optional(state["count"], WHOLE)
         session.places = _optional(state["places"], (1 << 64) - 1) or 0
         session.entries = _whole(state["entries"])
         session.stated = bool(state["stated"])

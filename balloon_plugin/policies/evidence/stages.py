@@ -62,9 +62,11 @@ def defects(
 
     :param mute: what silence has shown besides.
     """
-    common = alive[0].defects if alive else ()
-    for kind in alive:
-        common = tuple(defect for defect in common if defect in kind.defects)
+    common = tuple(
+        defect
+        for defect in (alive[0].defects if alive else ())
+        if all(defect in kind.defects for kind in alive)
+    )
     return common + tuple(item for item in mute if item not in common)
 
 
