@@ -29,6 +29,7 @@ from balloon_plugin.events import (
     MemoryRange,
     PagesDeflated,
     PagesInflated,
+    QueueSeen,
     TargetRead,
     TargetRequested,
     TimePassed,
@@ -61,8 +62,11 @@ class Driver:
     raw_target: bool = False  # num_pages as the CPU has it
     raw_actual: bool = False
     writes_actual: bool = True
-    numbers: str = "right"  # right, native, shifted, bare, slots
-    unit: str = "4K"  # 4K, guest, 16K
+    numbers: str = "right"  # right, native, shifted, bare, slots, stale
+    unit: str = "4K"  # 4K, guest
+    leaps: bool = False  # counts pages of 4 KiB, moves as many of its own
+    batch: int = 256
+    all_or_nothing: bool = False
     aligns: bool = True  # rounds its target up to its page (6.7)
     unsigned: bool = False  # "return v - vb->num_pages" in u32
     frees_by_wire: bool = False
@@ -133,9 +137,19 @@ LINUX_4_4 = replace(LINUX_3_19, name="4.4", raw_target=False, raw_actual=False)
 WINDOWS = Driver(
     "windows", numbers="slots", compacts=False, orders=(LITTLE,), pages=(1,)
 )
+NETBSD = replace(
+    OLD,
+    name="netbsd",
+    numbers="stale",
+    all_or_nothing=True,
+    features=0,
+    orders=(LITTLE,),
+    pages=(1,),
+)
 MACOS = Driver(
     "macos",
-    unit="16K",
+    leaps=True,
+    batch=4096,
     aligns=False,
     writes_actual=False,
     compacts=False,
@@ -152,6 +166,7 @@ WRONG = (
     LINUX_4_4,
     VIOMB,
     WINDOWS,
+    NETBSD,
     MACOS,
 )
 DRIVERS = (*RIGHT, *WRONG)
@@ -191,6 +206,7 @@ class Case:
     knows: str = ""  # what the host knows: nothing, "order", or "order, page"
     bytewise: bool = False  # every read of a byte is a read of the whole space
     late_features: bool = False
+    aligned: bool = False  # its queues happen to lie on pages of 64 KiB
     seed: int = 0
     free: range | None = None  # the free frames themselves, in order
 
@@ -226,7 +242,14 @@ class Case:
     @property
     def scale(self):
         """4 KiB pages in a unit of the driver's target."""
-        return {"4K": 1, "guest": self.page, "16K": 4}[self.driver.unit]
+        return {"4K": 1, "guest": self.page}[self.driver.unit]
+
+    @property
+    def queues(self):
+        """Where its queues lie: on pages of its own, as ``alloc_pages_exact`` does."""
+        start = LAYOUTS[self.layout][0][0]
+        size = max(self.page, 16) if self.aligned else self.page
+        return tuple(start + place * size * 4096 for place in (1, 3))
 
     @property
     def swaps_target(self):
@@ -255,7 +278,8 @@ class Case:
             Defect.PAGE_SHIFT: self.form == "shifted",
             Defect.PAGE_UNITS: self.form == "bare",
             Defect.PFN_WIDTH: self.form == "slots",
-            Defect.UNIT_SCALE: driver.unit == "16K",
+            Defect.STALE_ENTRIES: self.form == "stale",
+            Defect.UNIT_SCALE: driver.leaps,
             Defect.NO_ACTUAL: not driver.writes_actual,
             Defect.NO_DEFLATE: driver.unsigned,
         }
@@ -271,19 +295,28 @@ class Case:
 
         Up to 2.6.28 (which accept neither INDIRECT_DESC nor VERSION_1) numbers count
         guest pages, of 16 or 64 KiB if nothing else is known. A low number may then be
-        any of the three.
+        any of the three, if the queues lie on such a page. Those that read their target
+        right on a big-endian CPU do not deflate, and so tell themselves apart.
         """
+        if self.driver.leaps and "order" not in self.knows:
+            # Too few of its pages: as many as one that rounds 33 up to its own takes.
+            return [first * self.page for first in self.first[:1]] in ([40], [48], [64])
         if "page" in self.knows or self.features & (INDIRECT | VERSION_1):
+            return False
+        if "order" in self.knows and self.order is BIG and not self.swaps_target:
+            return False
+        if self.form == "stale":
             return False
         numbers = self.encode(itertools.islice(self.frames(), 33))
         # 2.6.29 and .30 accept neither, too; their numbers are divided by the page's
         # size, so that each is there often unless pages lie far from each other.
         apart = self.allocation in ("scattered", "alternate")
-        wrong = (16, 256) if apart and len(set(numbers)) == len(numbers) else ()
-        return sum(self._could_mean(numbers, size) for size in (1, 4, 16, *wrong)) > 1
+        alone = apart and len(set(numbers)) == len(numbers)
+        meant = [(1, 1), (4, 4), (16, 16), *(((4, 16), (16, 256)) if alone else ())]
+        return sum(self._could_mean(numbers, *each) for each in meant) > 1
 
-    def _could_mean(self, numbers, size):
-        return all(
+    def _could_mean(self, numbers, page, size):
+        return all(desc % (page * 4096) == 0 for desc in self.queues) and all(
             any(
                 part.start <= number * size * 4096 < part.start + part.size
                 for part in self.ram
@@ -369,6 +402,8 @@ class World:
         self._free = self.case.frames()
         self._back = []
         self._first = list(self.case.first)
+        self.buffer = (0,) * 256  # of a driver that always sends all of it
+        self.placed = False
         self.limit = None  # frames that can still be had, None for no limit
         self.emit(GuestDescribed(self.case.facts))
 
@@ -457,17 +492,21 @@ class World:
 
     def allocate(self, wanted):
         """Return frames for ``wanted`` units, or as many as there are."""
-        count = -(-min(wanted, 256) // self.units_per_frame)
+        driver = self.case.driver
+        count = needed = -(-min(wanted, driver.batch) // self.units_per_frame)
         if self._first:
             count = min(count, self._first.pop(0))
         if self.limit is not None:
             count = min(count, self.limit)
+        if driver.all_or_nothing and count < needed:
+            return []
+        if self.limit is not None:
             self.limit -= count
         again = [self._back.pop() for _ in range(min(count, len(self._back)))]
         return again + list(itertools.islice(self._free, count - len(again)))
 
     def inflate(self, frames):
-        entries = self.case.encode(frames)
+        entries = self._sent(frames)
         self.frames += frames
         self.peak = max(self.peak, self.pages)
         assert self.pages < STARVED + self.requested, "the guest is starved"
@@ -475,17 +514,30 @@ class World:
         if self.gate.reclaim:
             self._reclaim(entries, self._pages(frames))
 
+    def _sent(self, frames):
+        """Return the entries of a buffer; before the first, tell of the queues."""
+        if not self.placed:
+            self.placed = True
+            for index, desc in enumerate(self.case.queues):
+                self.emit(QueueSeen(index, desc))
+        entries = self.case.encode(frames)
+        if self.case.form != "stale":
+            return entries
+        self.buffer = entries + self.buffer[len(entries) :]
+        return self.buffer
+
     def _reclaim(self, entries, true):
-        pages = {page for page in self._meant(entries) if self._in_ram(page)}
-        wrong = pages - true
-        self.harm += len(wrong)
-        assert not wrong, f"{len(wrong)} pages in use were given to the host"
+        pages = set(self._meant(entries))
+        if pages != true:
+            pages = {page for page in pages if self._in_ram(page)}
+            self.harm += len(pages - true)
+        assert not self.harm, "pages in use were given to the host"
         self.reclaimed |= pages
 
     def _meant(self, entries):
         """Return the pages that the device makes of entries, as the gate says."""
         how = self.gate.translation
-        numbers = entries[:: how.slot_entries]
+        numbers = entries[: self.gate.entries : how.slot_entries]
         if how.swap_pfns:
             numbers = tuple(swap(number) for number in numbers)
         size = how.pages_per_pfn
@@ -504,7 +556,10 @@ class World:
     def deflate(self, frames):
         if self.case.frees_wrong:
             self.harm += len(frames)
-        self.emit(PagesDeflated(self.case.encode(frames)))
+        entries = self._sent(frames)
+        self.emit(PagesDeflated(entries))
+        if self.case.form == "stale" and self.gate.targets is Answer.ACCEPTED:
+            assert self.gate.entries == len(frames)
         self.reclaimed -= self._pages(frames)
         self._back += frames
 
@@ -526,6 +581,7 @@ def _power(gate):
 def live(world):
     """Yield wherever the driver can be interrupted: "step", "sleep" or "idle"."""
     case, driver = world.case, world.case.driver
+    world.placed = False
     world.emit(DeviceReset())
     if not case.late_features:
         world.emit(FeaturesAcked(case.features))
@@ -556,6 +612,8 @@ def _work(world):
     driver = world.case.driver
     diff = world.look()
     yield "step"
+    if driver.leaps:
+        return (yield from _leap(world, diff))
     if not diff:
         if driver.idle_writes:
             world.write_actual()
@@ -576,6 +634,27 @@ def _work(world):
     world.write_actual(size)
     yield "step"
     return True
+
+
+def _leap(world, diff):
+    """Move as many pages of 16 KiB as there are of 4 KiB to the target (macOS).
+
+    Then it compares with the target that it read before, and gives back what it takes
+    for surplus, if it had that many of its pages before.
+    """
+    before = len(world.frames)
+    target = world.units + diff
+    if diff > 0:
+        frames = world.allocate(diff * world.units_per_frame)
+        yield "step" if len(frames) == diff else "sleep"
+        world.inflate(frames)
+        yield "step"
+    surplus = world.units - target
+    if 0 < surplus <= before:
+        world.deflate([world.frames.pop() for _ in range(surplus)])
+        yield "step"
+        return True
+    return diff > 0
 
 
 def take_back(world, units):
@@ -639,5 +718,4 @@ def run(case, make_policy, targets=(1000, 3000, 5, 0, 64), **options):
 
 def is_reached(case, target, pages):
     """Return whether a balloon of ``pages`` is what a target of ``target`` means."""
-    step = max(case.page, case.scale)
-    return pages == -(-target // step) * step
+    return pages == -(-target // case.page) * case.page
