@@ -27,6 +27,9 @@ from balloon_plugin.hookspecs import PROJECT
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+    from types import ModuleType
+
+    from pluggy import HookimplOpts, HookspecOpts
 
 __all__ = [
     "POLICY_GROUP",
@@ -96,13 +99,32 @@ def _gather(
     """Bring a policy and its observers together in a manager of their own."""
     name = policy if isinstance(policy, str) else name or type(policy).__name__
     plugin = make_policy(policy) if isinstance(policy, str) else policy
-    plugins = pluggy.PluginManager(PROJECT)
+    plugins = _Plugins(PROJECT)
     plugins.add_hookspecs(hookspecs)
     plugins.register(plugin, name=name)
     _check_complete(plugins, plugin, name)
     for observer in observers:
         _register_observer(plugins, observer)
     return PolicyCalls(plugins, name), ObserverCalls(plugins), plugins
+
+
+class _Plugins(pluggy.PluginManager):
+    """A plugin manager that looks for hooks only where there can be any.
+
+    pluggy asks about every attribute, what comes from ``object`` and what a module has
+    imported included; that is half of what a device costs to make.
+    """
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
+        dunder = name.startswith("__")
+        return None if dunder else super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(
+        self, module_or_class: type | ModuleType, name: str
+    ) -> HookspecOpts | None:
+        if not inspect.isfunction(getattr(module_or_class, name)):
+            return None
+        return super().parse_hookspec_opts(module_or_class, name)
 
 
 def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:
