@@ -48,7 +48,6 @@ FOR_KINDS: Final = (
     "low-memory-1+scattered",
     "low-memory-17+scattered-2",
     "scattered-2",
-    "scattered-3",
     "scattered+host-64k",
     "scattered+ram-1g",
     "contiguous+ram-1g",
@@ -86,6 +85,8 @@ KINDS: Final = (
     "windows-le-4k",
     "freebsd-be-4k",
     "openbsd-le-4k",
+    "viomb-be-4k",
+    "netbsd-le-4k",
     "macos-le-16k",
     "liar-be-4k",
 )
@@ -102,6 +103,7 @@ _OTHER_GUESTS: Final = (
     "linux-3.3-le-4k",
     "linux-3.3-le-64k",
     "windows-le-4k",
+    "windows-v1-le-4k",
     "linux-4.0-v1-be-64k",
     "linux-4.4-v1-be-64k",
     "linux-6.1-v1-be-64k",
@@ -168,6 +170,8 @@ def _moments(guest: GuestProfile) -> Iterator[str]:
         acts.append("hibernation")
     if driver.compacts:
         acts.append("compaction")
+    if driver.features & Feature.VIRTIO_BALLOON_F_STATS_VQ.mask:
+        acts.append("stats")
     if driver.features & Feature.VIRTIO_BALLOON_F_DEFLATE_ON_OOM.mask:
         acts.append("oom")
     for act, stop in itertools.product(acts, Stop):
@@ -181,5 +185,7 @@ def _successors(guest: GuestProfile) -> Iterator[str]:
         alike = (guest.byte_order, guest.modern) == (other.byte_order, other.modern)
         if alike and other is not guest:
             yield f"kexec-into:{name}"
-            yield f"reboot-into:{name}-in-idle"
+            yield f"kexec-into:{name}-in-inflating"
             yield f"kexec-into:{name}+kexec-into:{guest.name}"
+            yield f"reboot-into:{name}-in-idle"
+            yield f"reboot-into:{name}+reboot-into:{guest.name}"
