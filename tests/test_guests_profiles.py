@@ -8,7 +8,7 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Defect, Judgement
 from balloon_plugin.guests.access import Access
 from balloon_plugin.guests.profiles import GUESTS, find
-from balloon_plugin.guests.traits import Engine, Order, PfnForm, Start
+from balloon_plugin.guests.traits import Engine, Lie, Order, PfnForm, Start
 from balloon_plugin.layouts import PAGE_SIZE, Feature
 
 
@@ -66,6 +66,85 @@ def test_the_truth_of_the_first_guests():
     )
     for good in ("3.3-le-4k", "3.4-be-4k", "3.4-be-64k", "3.4-le-4k", "6.1-le-4k"):
         assert find(f"linux-{good}").truth is Judgement.GOOD
+
+
+CLASSES = {
+    "Linux 2.6.25": ["linux-2.6.25-le-4k", "linux-2.6.25-be-4k", "linux-2.6.25-be-64k"],
+    "Linux 2.6.26": ["linux-2.6.26-le-4k", "linux-2.6.26-be-4k", "linux-2.6.26-be-64k"],
+    "2.6.29 to 3.3, big-endian, 4K": ["linux-2.6.32-be-4k", "linux-3.3-be-4k"],
+    "2.6.29 to 3.3, big-endian, 64K": ["linux-2.6.29-be-64k", "linux-3.3-be-64k"],
+    "2.6.29 to 3.3, little-endian": ["linux-3.3-le-16k", "linux-3.3-le-64k"],
+    "the unshifted form": ["linux-2.6.27-be-64k", "linux-2.6.27-le-64k"],
+    "RHEL 6": ["rhel-6.5-be-64k", "rhel-6.6-be-64k"],
+    "Ubuntu 12.04, SLES 11": ["ubuntu-12.04-be-4k", "sles-11-be-64k"],
+    "3.4": ["linux-3.4-be-4k", "linux-3.4-be-64k", "linux-3.4-le-4k"],
+    "3.19 with VERSION_1": ["linux-3.19-v1-be-4k", "linux-4.0-v1-be-64k"],
+    "4.1 to 4.6 with VERSION_1": ["linux-4.4-v1-be-4k", "linux-4.6-v1-be-64k"],
+    "4.6 to 4.7": ["linux-4.6-le-4k", "linux-4.7-v1-be-4k"],
+    "all features": ["linux-5.8-le-4k", "linux-6.12-le-4k", "linux-6.12-v1-be-4k"],
+    "fixed, of every page size": [
+        *("linux-3.4-be-8k", "linux-3.4-be-16k", "linux-3.4-be-64k"),
+        *("linux-3.4-be-256k", "linux-6.12-be-256k", "linux-6.12-le-16k"),
+    ],
+    "Windows": ["windows-le-4k", "windows-v1-le-4k"],
+    "BSDs": ["freebsd-le-4k", "freebsd-v1-be-4k", "openbsd-le-4k", "netbsd-le-4k"],
+    "viomb, big-endian": ["viomb-be-4k"],
+    "macOS": ["macos-le-16k"],
+    "nobody": ["no-driver"],
+    "malice": ["liar-be-4k", "liar-le-4k", "perfect-liar-be-4k", "perfect-liar-le-4k"],
+}
+"""What there is to be in the zoo, and who stands for it."""
+
+
+@pytest.mark.parametrize("names", CLASSES.values(), ids=CLASSES)
+def test_every_class_is_there(names):
+    assert set(names) <= set(GUESTS)
+
+
+def test_what_was_not_read_in_source_is_marked():
+    marked = {name for name, guest in GUESTS.items() if guest.second_hand}
+
+    assert marked == {
+        "ubuntu-12.04-be-4k",
+        "sles-11-be-64k",
+        "linux-4.0-v1-be-64k",
+        "linux-4.7-v1-be-4k",
+        "windows-v1-le-4k",
+        "viomb-be-4k",
+        "macos-le-16k",
+    }
+
+
+def test_whose_balloon_no_host_can_use():
+    """Bits of page numbers are lost, it never deflates, it lies, or nobody is there."""
+    unusable = {name for name, guest in GUESTS.items() if guest.unusable}
+
+    assert unusable == {
+        guest.name
+        for guest in GUESTS.values()
+        if {Defect.PAGE_SHIFT, Defect.NO_DEFLATE} & set(guest.defects)
+        or guest.driver.lie is not Lie.NONE
+        or guest.driver.engine is Engine.ABSENT
+    }
+
+
+@pytest.mark.parametrize("guest", GUESTS.values(), ids=lambda guest: guest.name)
+def test_a_harmless_defect_does_not_make_a_guest_buggy(guest):
+    """The truth is BUGGY for any defect but one, and for a liar."""
+    serious = set(guest.defects) - {Defect.NEEDS_CONFIG_IRQ}
+    lies = guest.driver.lie is not Lie.NONE
+
+    assert (guest.truth is Judgement.BUGGY) == bool(serious or lies)
+
+
+def test_where_ram_begins_and_how_the_bus_is_reached():
+    for guest in GUESTS.values():
+        assert guest.ram_start in {0, 0x4000_0000}
+        assert guest.ram_start == 0 or (guest.modern and guest.access is Access.WORD)
+    channels = {g.name for g in GUESTS.values() if g.access is Access.CHANNEL}
+    # s390x has pages of 4 KiB and is big-endian.
+    assert channels
+    assert all(name.endswith("-v1-be-4k") for name in channels)
 
 
 def test_a_misspelt_guest_gets_a_hint():
