@@ -8,9 +8,9 @@ from courses import Spy, course, go
 from balloon_plugin.compare.circumstance import RETARGET, TARGET, Act, Stop
 from balloon_plugin.compare.clerk import Phase
 from balloon_plugin.compare.course import PATIENCE, QUIET
-from balloon_plugin.layouts import Queue
 
 GUEST = "linux-3.4-be-4k"
+STATISTICS = "driver sends 2 statistics"
 NAMES = ["interrupt", "retarget", "stats", "oom", "compaction", "hibernation"]
 NAMES += ["module-reload", "save-restore"]
 
@@ -211,21 +211,21 @@ def test_sleeping_drivers_are_woken_in_time():
 
 
 def test_polling_asks_every_second_and_at_every_moment(monkeypatch):
-    whole = course(GUEST, "stats-polling")
-    returned = []
-    ask = whole.host.return_buffers
-
-    def noting(index):
-        returned.append((whole.host.now(), index, ask(index)))
-
-    monkeypatch.setattr(whole.host, "return_buffers", noting)
+    spy = Spy(monkeypatch, acting=True)
+    sent = []
+    whole = course(
+        GUEST,
+        "stats-polling",
+        "evidence",
+        lambda now, _steps, what: sent.append(now) if STATISTICS in what else None,
+        spy,
+    )
     go(whole)
 
-    assert {index for _, index, _ in returned} == {Queue.STATSQ}
-    assert {now for now, *_ in returned} >= set(range(int(whole.host.now())))
-    assert len(returned) == int(whole.host.now()) + len(Stop)
-    # Each second the driver has sent the buffer again that was returned before.
-    assert {count for now, _, count in returned if now} == {1}
+    # Each second the driver has answered what it was asked the second before.
+    assert set(sent) >= set(range(1, int(whole.host.now())))
+    assert [seen.turn.moment for seen in spy.seen] == list(Stop)
+    assert len(sent) > int(whole.host.now()) + 4
 
 
 def test_time_and_steps_are_told_with_everything():

@@ -9,7 +9,6 @@ from balloon_plugin.compare.circumstance import RETARGET, Act, Turn
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import find
 from balloon_plugin.guests.traits import Engine
-from balloon_plugin.layouts import Queue
 
 if TYPE_CHECKING:
     from balloon_plugin.compare.course import Course
@@ -50,7 +49,7 @@ def _retarget(course: Course, _turn: Turn) -> None:
 
 
 def _stats(course: Course, _turn: Turn) -> None:
-    course.host.return_buffers(Queue.STATSQ)
+    course.ask_for_statistics()
 
 
 def _oom(course: Course, _turn: Turn) -> None:

@@ -17,7 +17,7 @@ from balloon_plugin.events import Verdict
 from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.traits import GuestProfile
 from balloon_plugin.hosts.simulated import Setup, SimulatedHost
-from balloon_plugin.layouts import PAGE_SIZE, Queue
+from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = ["Course", "Tell"]
 
@@ -153,6 +153,11 @@ class Course:
         self.device.set_target(target)
         self._wanted = target
 
+    def ask_for_statistics(self) -> None:
+        """Ask for statistics now, and not again by itself."""
+        self.device.set_stats_interval(1)
+        self.device.set_stats_interval(0)
+
     def replace_device(self, device: Device) -> None:
         """Go on with another device."""
         self._unwatch(self.device)
@@ -201,7 +206,7 @@ class Course:
         """Let a second pass, in which the driver may wake from its sleep."""
         end = self.host.now() + 1.0
         if self.circumstance.site.polls_stats:
-            self.host.return_buffers(Queue.STATSQ)
+            self.ask_for_statistics()
         while self.guest.wake_at is not None and self.guest.wake_at < end:
             self._let_pass(max(0.0, self.guest.wake_at - self.host.now()))
             if not self._run():

@@ -114,11 +114,6 @@ class SimulatedHost:
         self._kicked += bases
         self._serve()
 
-    def return_buffers(self, _index: int) -> None:
-        """Have the device ask for statistics now, by returning the buffer it keeps."""
-        self._device.set_stats_interval(1)
-        self._device.set_stats_interval(0)
-
     def advance(self, seconds: float) -> None:
         """Let time pass, and tell the device about each full second of it."""
         end = self._now + seconds
