@@ -350,11 +350,13 @@ def test_a_kernel_boots_only_where_it_can_run(full, guest, other):
         do(whole, Act.KEXEC, other)
 
 
-def test_what_runs_on_any_bus_boots_on_an_old_one(full):
+@pytest.mark.parametrize("other", ["linux-3.4-le-4k", "linux-6.1-le-4k"])
+def test_on_an_old_bus_both_old_and_new_kernels_boot(full, other):
     whole, _ = full(NEW, "legacy-bus")
-    do(whole, Act.KEXEC, "linux-3.4-le-4k")
+    do(whole, Act.KEXEC, other)
 
-    assert whole.guest.profile.name == "linux-3.4-le-4k"
+    assert whole.guest.profile.name == other
+    assert not whole.guest.driver.accepted >> 32
 
 
 @pytest.mark.parametrize("act", ["kexec", "reboot"])
