@@ -102,12 +102,15 @@ def test_what_cannot_be_unloaded_is_not(full, guest):
     assert not notes.of(DeviceReset)
 
 
-def test_a_driver_that_died_is_not_unloaded(full):
+@pytest.mark.parametrize("act", [Act.MODULE_RELOAD, Act.HIBERNATION])
+def test_a_driver_that_died_is_not_waited_for(full, act):
     guest = dataclasses.replace(find("linux-3.3-be-64k"), ram_start=1 << 30)
     whole, notes = full(guest, policy="probe")
     assert "not RAM" in whole.guest.oops
-    do(whole, Act.MODULE_RELOAD)
+    before = whole.host.now()
+    do(whole, act)
 
+    assert whole.host.now() == before
     assert not notes.of(DeviceReset)
 
 
