@@ -6,7 +6,7 @@ from balloon_plugin.calls import Device
 from balloon_plugin.errors import BalloonError, HostError, PluginError
 from balloon_plugin.features import DeviceOptions
 from balloon_plugin.hookspecs import Host, hookimpl
-from balloon_plugin.manager import find_policies, make_device
+from balloon_plugin.manager import change_policy, find_policies, make_device
 
 __all__ = [
     "BalloonError",
@@ -15,6 +15,7 @@ __all__ = [
     "Host",
     "HostError",
     "PluginError",
+    "change_policy",
     "find_policies",
     "hookimpl",
     "make_device",

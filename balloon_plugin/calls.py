@@ -114,6 +114,10 @@ class Device:
         """Let the driver use its hinted pages again."""
         self._hook.stop_hinting()
 
+    def set_policy(self, name: str) -> None:
+        """Say that another policy has taken the place of the one before."""
+        self._hook.set_policy(name=name)
+
     def tick(self) -> None:
         """Let time pass."""
         self._hook.tick()
@@ -207,6 +211,11 @@ class PolicyCalls:
         """Believe the policy again: a new driver session begins."""
         self.failure = None
         self._last = _NOTHING_SHOWN
+
+    def succeed(self, name: str) -> None:
+        """Call the policy that took this one's place by its name, and believe it."""
+        self.name = name
+        self.reopen()
 
     def _call(self, hook: str, **arguments: object) -> object:
         try:

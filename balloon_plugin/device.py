@@ -10,7 +10,7 @@ reclaim if allowed, return the buffer, notify.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     ActualWritten,
     DriverReady,
+    Event,
     FeaturesAcked,
     GuestDescribed,
     GuestFacts,
@@ -185,6 +186,7 @@ class Balloon:
         data = config.read(offset, size, num_pages, command)
         if core.reads_target(offset, size):
             self._session.looked = True
+            self._session.idle = num_pages == 0
             self._gatekeeper.observe(TargetRead(num_pages))
         return data
 
@@ -213,6 +215,35 @@ class Balloon:
         """Forbid discards for a reason, or allow them again."""
         self._living_host()
         self._gatekeeper.inhibit(reason, self._inventory.pages)
+
+    @hookimpl
+    def set_policy(self, name: str) -> None:
+        """Let another policy judge the driver from now on."""
+        self._living_host()
+        session, keeper = self._session, self._gatekeeper
+        unseen = keeper.features() & ~(session.offered or 0)
+        if session.features is not None and unseen:
+            message = (
+                f"the policy {name} judges by feature bits that this driver was never "
+                f"offered ({unseen:#x}): change the policy before the driver starts"
+            )
+            raise HostError(message)
+        empty = not (session.config.actual or self._inventory.pages)
+        keeper.change_policy(name, self._known(), rests=empty and session.idle)
+
+    def _known(self) -> Iterator[Event]:
+        """Yield what was told of the guest and its driver, and is still true."""
+        session = self._session
+        if self._facts is not None:
+            yield GuestDescribed(self._facts)
+        if session.features is not None:
+            yield FeaturesAcked(session.features)
+        if session.ready:
+            yield DriverReady()
+        for index in sorted(session.seen):
+            queue = self._living_host().queue(index)
+            if queue is not None:
+                yield QueueSeen(int(index), queue.desc)
 
     # --- queues ---
 
@@ -374,6 +405,7 @@ class Balloon:
         )
         session.driver = session.ready or session.features is not None
         session.looked = session.driver
+        session.idle = not session.driver
         if session.offered is not None:
             session.config.size = config_size(session.offered)
         try:

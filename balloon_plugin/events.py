@@ -36,6 +36,7 @@ __all__ = [
     "PagesReclaimed",
     "PagesReported",
     "PluginFailed",
+    "PolicyChanged",
     "PolicyEvent",
     "QueueSeen",
     "Run",
@@ -422,6 +423,19 @@ class StateLoaded:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyChanged:
+    """Another policy judges the driver from now on.
+
+    :ivar policy: its name, with its options.
+    :ivar held: whether the balloon is held until the driver is reset, because it was in
+        use and the policy had no verdict on it.
+    """
+
+    policy: str
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PluginFailed:
     """A policy or observer raised; it has no say any more.
 
@@ -498,6 +512,7 @@ Event: TypeAlias = (
     | InhibitionChanged
     | TargetAnswered
     | StateLoaded
+    | PolicyChanged
     | PluginFailed
     | ShadowDiverged
     | ShadowGuesses

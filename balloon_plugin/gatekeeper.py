@@ -7,7 +7,8 @@ asked for its gate and verdict, and what changed by that is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from balloon_plugin.calls import ObserverCalls, PolicyCalls
@@ -15,11 +16,13 @@ from balloon_plugin.events import (
     Answer,
     DeviceReset,
     Event,
+    Evidence,
     Gate,
     GateChanged,
     GuestDescribed,
     InhibitionChanged,
     Judgement,
+    PolicyChanged,
     StateLoaded,
     TargetAnswered,
     TargetReply,
@@ -36,6 +39,19 @@ _NO_VERDICT = (
     "restored with pages in the balloon but without a verdict of this policy: it is "
     "held as it is until the driver is reset"
 )
+
+_NOT_SEEN = (
+    "the policy {name} came while the balloon was in use, and has not seen how that "
+    "came about: it is held as it is until the driver is reset"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """What holds instead of a policy that must not judge a balloon in use."""
+
+    gate: Gate
+    verdict: Verdict
 
 
 class Gatekeeper:
@@ -61,7 +77,7 @@ class Gatekeeper:
         self._policy = policy
         self._observers = observers
         self._announce = announce
-        self._held: Gate | None = None
+        self._held: _Hold | None = None
         self._blamed = False
         self.accepted = False
         self._wanted = 0
@@ -209,17 +225,61 @@ class Gatekeeper:
         )
         self.accepted = state["accepted"]
         if ballooned and not known:
-            self._held = Gate(
+            gate = Gate(
                 ballooned, reclaim=False, targets=Answer.REFUSED, reason=_NO_VERDICT
             )
+            self._held = _Hold(gate, _RESTORED)
         self._observers.emit(StateLoaded(known, ballooned, dict(state)))
         self._settle()
+
+    def change_policy(self, name: str, known: Iterable[Event], *, rests: bool) -> None:
+        """Let another policy judge from now on, which has taken the old one's place.
+
+        It is shown what is still true. Where the balloon rests it then judges as it
+        would a new driver. Elsewhere a test of its own would mistake what the driver
+        does for another target: unless it has a verdict already, the balloon is held as
+        after a restore without one (rule 4).
+
+        :param known: what there is to know of the guest and its driver.
+        :param rests: whether the balloon is empty and the driver knows of no target.
+        """
+        self._held = None
+        self._policy.succeed(name)
+        self._blamed = False
+        for event in known:
+            self._policy.observe(event)
+        if self.requested:
+            self._policy.observe(TargetRequested(self._visible))
+        if rests:
+            self.accepted = False
+        elif self._is_blind():
+            self._held = self._hold(name)
+        self._observers.emit(PolicyChanged(name, held=self._held is not None))
+        self._settle()
+
+    def _is_blind(self) -> bool:
+        """Return whether the policy cannot judge a balloon that is in use."""
+        verdict = self._policy.verdict()
+        gate = self._policy.gate(self._visible)
+        return (
+            self._policy.failure is not None
+            or verdict.judgement is Judgement.UNDECIDED
+            # Pages that are recorded would be others by its numbers.
+            or gate.translation != self.gate.translation
+        )
+
+    def _hold(self, name: str) -> _Hold:
+        """Return the gate as the driver knows it, but shut."""
+        reason = _NOT_SEEN.format(name=name)
+        gate = replace(self.gate, reclaim=False, targets=Answer.REFUSED, reason=reason)
+        evidence = Evidence("policy changed", f"{reason[0].upper()}{reason[1:]}.")
+        return _Hold(gate, Verdict(Judgement.UNDECIDED, "NOT_SEEN", (), (evidence,)))
 
     def _settle(self) -> None:
         """Ask the policy for its gate and verdict, and tell what changed."""
         # The gate last: a policy that fails on its verdict must find it shut.
-        verdict = _RESTORED if self._held else self._policy.verdict()
-        gate = self._held or self._policy.gate(self._visible)
+        verdict = self._held.verdict if self._held else self._policy.verdict()
+        gate = self._held.gate if self._held else self._policy.gate(self._visible)
         self._tell_failure()
         if _conclusion(verdict) != _conclusion(self.verdict):
             self._observers.emit(VerdictChanged(verdict))

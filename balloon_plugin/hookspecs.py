@@ -301,6 +301,24 @@ def stop_hinting() -> None:
 
 
 @hookspec
+def set_policy(name: str) -> None:
+    """Learn that another policy has taken the place of the one before.
+
+    Called by :func:`balloon_plugin.change_policy` with the new policy registered and
+    the old one gone. The new one is shown what is still true: the guest, the features
+    that the driver accepted, whether it is ready, where its queues are, and the user's
+    target. It judges a balloon at rest as that of a new driver. A balloon in use on
+    which it has no verdict is held as it is until the driver is reset.
+
+    :param name: the new policy, with its options.
+    :raises HostError: if the driver was never offered the feature bits that the new
+        policy judges by; the caller then brings the old one back.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
 def tick() -> None:
     """Let time pass; the host calls this about once a second while it runs.
 

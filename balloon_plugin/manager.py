@@ -20,7 +20,7 @@ import pluggy
 from balloon_plugin import hookspecs
 from balloon_plugin.calls import Device, ObserverCalls, PolicyCalls
 from balloon_plugin.device import Balloon
-from balloon_plugin.errors import PluginError
+from balloon_plugin.errors import BalloonError, PluginError
 from balloon_plugin.features import DeviceOptions
 from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import PROJECT
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "POLICY_GROUP",
     "PolicyInfo",
+    "change_policy",
     "find_policies",
     "make_device",
     "make_gatekeeper",
@@ -97,8 +98,7 @@ def _gather(
     policy: str | object, observers: Iterable[object], name: str | None
 ) -> tuple[PolicyCalls, ObserverCalls, pluggy.PluginManager]:
     """Bring a policy and its observers together in a manager of their own."""
-    name = policy if isinstance(policy, str) else name or type(policy).__name__
-    plugin = make_policy(policy) if isinstance(policy, str) else policy
+    name, plugin = _named(policy, name)
     plugins = _Plugins(PROJECT)
     plugins.add_hookspecs(hookspecs)
     plugins.register(plugin, name=name)
@@ -125,6 +125,44 @@ class _Plugins(pluggy.PluginManager):
         if not inspect.isfunction(getattr(module_or_class, name)):
             return None
         return super().parse_hookspec_opts(module_or_class, name)
+
+
+def change_policy(
+    device: Device, policy: str | object, *, name: str | None = None
+) -> None:
+    """Let another policy judge the driver of a device that is in use.
+
+    Call it where the device lives, between two of its hooks. What the new policy is
+    shown and when the balloon is held is said at the hook ``set_policy``.
+
+    :param device: a device that is realized.
+    :param policy: as for :func:`make_device`.
+    :param name: as for :func:`make_device`.
+    :raises PluginError: if the policy is unknown, cannot be made or breaks a contract.
+    :raises HostError: if the driver was not offered the policy's feature bits. After
+        either error the old policy judges on.
+    """
+    name, plugin = _named(policy, name)
+    plugins = device.plugins
+    old_name = device.query().policy
+    old = plugins.unregister(name=old_name)
+    try:
+        with _fitting():
+            plugins.register(plugin, name=name)
+            _check_complete(plugins, plugin, name)
+            device.set_policy(name)
+    except BalloonError:
+        if plugins.is_registered(plugin):
+            plugins.unregister(plugin)
+        plugins.register(old, name=old_name)
+        raise
+
+
+def _named(policy: str | object, name: str | None) -> tuple[str, object]:
+    """Return a policy, made if need be, with what to call it."""
+    if isinstance(policy, str):
+        return policy, make_policy(policy)
+    return name or type(policy).__name__, policy
 
 
 def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:

@@ -12,6 +12,7 @@ _NEWS = (
     events.GuestFault,
     events.InhibitionChanged,
     events.PluginFailed,
+    events.PolicyChanged,
     events.ShadowDiverged,
     events.ShadowGuesses,
     events.StateLoaded,
@@ -79,6 +80,9 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
             return f"target {target} is {reply.answer.value}{why}"
         case events.StateLoaded(known):
             return f"state loaded, verdict {'known' if known else 'not known'}"
+        case events.PolicyChanged(policy, held):
+            how = ", over a balloon that is held" if held else ""
+            return f"policy {policy} judges from now on{how}"
         case events.PluginFailed(plugin, hook, error):
             return f"{plugin} failed in {hook}: {' '.join(error.split())}"
         case events.ShadowDiverged(policy, at, gate, live):

@@ -9,6 +9,7 @@ import threading
 
 from fakes import RAM_PAGES, ScriptedPolicy, follow, rig
 
+from balloon_plugin import change_policy
 from balloon_plugin.control import ControlServer
 from balloon_plugin.control.monitor import Monitor
 from balloon_plugin.control.site import Site
@@ -22,7 +23,13 @@ READY = b'{"execute": "qmp_capabilities"}\n'
 
 def monitor_of(*devices, ready=True):
     """Return a conversation without a socket; the guests are called a, b, ..."""
-    site = Site(dict(zip("abcdef", devices, strict=False)), "1.2.3", lambda: NOW)
+
+    def change(name, policy):
+        change_policy(site.guests[name], policy)
+
+    site = Site(
+        dict(zip("abcdef", devices, strict=False)), "1.2.3", change, lambda: NOW
+    )
     monitor = Monitor(site, lambda function: function())
     if ready:
         monitor.receive(READY)

@@ -304,6 +304,21 @@ def test_a_driver_without_hints_cannot_be_asked_for_them():
     assert answer["desc"].startswith("no driver that hints at its free pages is ready")
 
 
+def test_another_policy_judges_from_now_on():
+    made = rig(ScriptedPolicy(follow))
+
+    answer = say(monitor_of(made.device), "x-set-policy", policy="probe:pages=32")
+
+    assert (answer["judgement"], answer["state"]) == ("undecided", "TESTING")
+    assert made.device.query().policy == "probe:pages=32"
+
+
+def test_a_policy_that_does_not_exist_is_an_error():
+    answer = say(monitor_of(rig().device), "x-set-policy", policy="proobe")
+
+    assert answer["desc"] == "there is no policy 'proobe'; did you mean probe?"
+
+
 # --- arguments ----------------------------------------------------------------------
 
 

@@ -235,6 +235,12 @@ def test_it_recovers_when_nobody_could_be_let_in(path, monkeypatch):
     assert full.accepts >= 2
 
 
+def test_a_policy_is_changed_where_the_devices_live(served, path):
+    ask(path, "x-set-policy", policy="probe")
+
+    assert served.guests["a"].device.query().policy == "probe"
+
+
 # --- events -------------------------------------------------------------------------
 
 

@@ -16,14 +16,17 @@ from fakes import (
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from balloon_plugin import change_policy
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     ActualWritten,
     Answer,
     Gate,
+    Judgement,
     PagesInflated,
     TargetRead,
     Translation,
+    Verdict,
 )
 
 POLICY_HOOKS = ["policy_features", "policy_observe", "policy_gate", "policy_verdict"]
@@ -162,6 +165,12 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
     @rule(gate=GATES)
     def decide(self, gate):
         self.made.policy.gate = gate
+
+    @rule(gate=GATES, judgement=st.sampled_from(Judgement))
+    def set_policy(self, gate, judgement):
+        policy = self.made.policy = ScriptedPolicy(gate)
+        policy.verdict = Verdict(judgement, "NEW")
+        change_policy(self.device, policy)
 
     @rule(gate=GATES, event=st.sampled_from([PagesInflated, ActualWritten, TargetRead]))
     def decide_later(self, gate, event):

@@ -30,6 +30,7 @@ from balloon_plugin.events import (
     PagesReclaimed,
     PagesReported,
     PluginFailed,
+    PolicyChanged,
     QueueSeen,
     ShadowDiverged,
     ShadowGuesses,
@@ -111,6 +112,11 @@ SENTENCES = [
         TargetAnswered(TargetReply(Answer.REFUSED, "it is buggy", 0), 70),
         "target 70 is refused (it is buggy)",
     ),
+    (PolicyChanged("probe", held=False), "policy probe judges from now on"),
+    (
+        PolicyChanged("probe", held=True),
+        "policy probe judges from now on, over a balloon that is held",
+    ),
     (StateLoaded(verdict_known=True), "state loaded, verdict known"),
     (StateLoaded(verdict_known=False), "state loaded, verdict not known"),
     (
@@ -161,6 +167,7 @@ def test_an_operator_is_told_of_verdicts_targets_and_failures_alone():
         GuestFault,
         InhibitionChanged,
         PluginFailed,
+        PolicyChanged,
         ShadowDiverged,
         ShadowGuesses,
         StateLoaded,

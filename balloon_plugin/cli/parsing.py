@@ -32,6 +32,7 @@ __all__ = [
 _T = TypeVar("_T", ByteOrder, Transport)
 
 DEFAULT_POLICY = "evidence"
+"""What judges drivers if nothing else is asked for."""
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

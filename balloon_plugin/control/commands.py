@@ -221,6 +221,13 @@ def _inhibit(device: ControlledDevice, arguments: Arguments) -> Any:
     return {}
 
 
+def _set_policy(site: Site, arguments: Arguments) -> Any:
+    """Let another policy judge the driver; answer what it says."""
+    name = site.find(arguments.get("id"))
+    site.change_policy(name, arguments["policy"])
+    return plain_verdict(site.guests[name].query().verdict)
+
+
 def plain_verdict(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as JSON can carry it."""
     plain: dict[str, Any] = {"judgement": verdict.judgement.value}
@@ -255,4 +262,6 @@ COMMANDS: Final[dict[str, Command]] = {
     "x-hinting-start": _of_guest(_start_hinting),
     "x-hinting-stop": _of_guest(_stop_hinting),
     "x-inhibit": _of_guest(_inhibit, reason=_TEXT_OR_NULL),
+    "x-set-policy": Command(_set_policy, {"policy": _TEXT}, {"id": _TEXT}),
 }
+"""Every command by its name, except ``qmp_capabilities``, which is the monitor's."""

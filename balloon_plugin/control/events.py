@@ -20,6 +20,7 @@ from balloon_plugin.events import (
     Event,
     GateChanged,
     GuestFault,
+    PolicyChanged,
     StateLoaded,
     VerdictChanged,
 )
@@ -39,6 +40,7 @@ _STIRRING = (
     DeviceReset,
     GateChanged,
     GuestFault,
+    PolicyChanged,
     StateLoaded,
     VerdictChanged,
 )

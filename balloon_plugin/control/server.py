@@ -27,6 +27,7 @@ from balloon_plugin.errors import BalloonError
 from balloon_plugin.events import Event
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.sockets import SocketFile
+from balloon_plugin.manager import change_policy
 from balloon_plugin.status import Status
 
 __all__ = ["ControlServer"]
@@ -53,7 +54,7 @@ class ControlServer:
     def __init__(self, path: Path, guests: Mapping[str, Device], run: Run) -> None:
         self._file = SocketFile(path)
         self._guests = dict(guests)
-        self._site = Site(self._guests, __version__, time.time)
+        self._site = Site(self._guests, __version__, self._change_policy, time.time)
         self._devices_run = run
         self._observers: dict[str, _Observer] = {}
         self._stirred: set[str] = set()
@@ -95,6 +96,9 @@ class ControlServer:
     def _ignore(self) -> None:
         for name, observer in self._observers.items():
             self._guests[name].plugins.unregister(observer)
+
+    def _change_policy(self, name: str, policy: str) -> None:
+        change_policy(self._guests[name], policy)
 
     def stir(self, name: str) -> None:
         """Take note that a guest has to be looked at; from its device's thread."""

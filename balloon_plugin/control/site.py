@@ -44,11 +44,14 @@ class Site:
 
     :ivar guests: the devices by the names of their guests, which have no ``/``.
     :ivar version: of this package, ``major.minor.micro``.
+    :ivar change_policy: lets another policy judge a guest; called with the guest's name
+        and that of the policy, with its options.
     :ivar now: returns the time of day, in seconds since 1970.
     """
 
     guests: Mapping[str, ControlledDevice]
     version: str
+    change_policy: Callable[[str, str], None]
     now: Callable[[], float]
 
     def find(self, name: str | None) -> str:
