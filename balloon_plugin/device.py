@@ -300,10 +300,15 @@ class Balloon:
         return self._kick(roles.index(role)) if role in roles else None
 
     def _kick(self, index: int) -> Kick | None:
-        """Return a queue to be served, if the driver has started it."""
-        host = self._living_host()
+        """Return a queue to be served, if the driver has started it.
+
+        §2.1.2, MUST NOT consume buffers before DRIVER_OK (D15); §3.1.2, MUST support a
+        legacy driver that uses the device before (D19).
+        """
+        host, session = self._living_host(), self._session
         queue = host.queue(index)
-        if queue is None or self._session.lost:
+        early = not session.ready and not session.terms.legacy
+        if queue is None or early or session.lost:
             return None
         return Kick(host, queue, index, partial(self._fault, index=index))
 

@@ -211,7 +211,8 @@ def set_config(offset: int, data: bytes) -> None:
 def queue_notify(index: int) -> bool:
     """Serve queue ``index``: the driver kicked it. Spurious calls are harmless.
 
-    One call does a bounded amount of work, so that one guest cannot starve others.
+    One call does a bounded amount of work, so that one guest cannot starve others. With
+    VERSION_1 nothing is served before ``driver_ready`` (D15); the host calls after it.
 
     :param index: the queue's number among those offered.
     :returns: whether more buffers wait, so that the host calls again, after others.

@@ -224,6 +224,7 @@ def test_a_poison_that_was_not_negotiated_is_none():
 def test_a_driver_that_did_not_accept_reporting_reports_in_vain():
     made = opened(reporting=True)
     made.device.set_features(VERSION_1)
+    made.device.driver_ready()
 
     assert not_given_back(made)
 

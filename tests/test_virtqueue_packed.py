@@ -383,6 +383,15 @@ def test_a_list_without_an_end_breaks_the_ring():
     assert rig.queue.broken == "a list has no end after 4 descriptors"
 
 
+def test_a_list_that_grows_while_it_is_read_has_an_end(rig, monkeypatch):
+    rig.ring.offer(1, ONE)
+    monkeypatch.setattr(rig.queue, "_available", lambda _position: AVAIL | NEXT)
+    rig.ring.describe(0, BUFFER, 4, AVAIL | NEXT, 1)
+
+    assert rig.queue.pop(16) == []
+    assert rig.queue.broken == "a list has no end after 8 descriptors"
+
+
 @pytest.mark.parametrize("size", [0, -1, 32769, 65536])
 def test_sizes_that_cannot_be(size):
     queue = Rig().start(size=size)

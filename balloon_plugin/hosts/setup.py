@@ -33,8 +33,8 @@ class Setup:
     :ivar ring_features: of :data:`~balloon_plugin.virtqueue.RING_FEATURES`, those that
         the bus offers. By default only the one that the oldest Linux but a few knows:
         what a driver accepts is evidence, so that another set makes other results.
-    :ivar holds_early_kicks: whether kicks before DRIVER_OK wait for it, as a vhost-user
-        front end has them wait.
+    :ivar holds_early_kicks: whether a legacy driver's kicks before DRIVER_OK wait for
+        it, as a vhost-user front end has them wait; those with VERSION_1 always do.
     """
 
     ram_size: int = 64 << 20

@@ -269,7 +269,8 @@ class SimulatedHost:
 
     def _serve(self) -> None:
         """Serve the queues that were kicked, one after the other, each in turn."""
-        if self.setup.holds_early_kicks and not self._ready:
+        held = self.setup.holds_early_kicks or self._accepted & _VERSION_1
+        if held and not self._ready:
             return
         while self._kicked:
             index = self._kicked.pop(0)
