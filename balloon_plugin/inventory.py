@@ -24,7 +24,7 @@ from balloon_plugin.events import (
 )
 from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import Host, VirtQueue
-from balloon_plugin.kick import CHAINS_AT_ONCE, Fault, read
+from balloon_plugin.kick import Fault, read
 from balloon_plugin.layouts import PAGE_SIZE
 from balloon_plugin.memory import GuestMemory
 from balloon_plugin.pages import Ledger, clip, merge
@@ -32,11 +32,11 @@ from balloon_plugin.virtqueue import Chain
 
 __all__ = ["Batch", "Inventory", "Pfns", "take"]
 
-PAGES_AT_ONCE: Final = 65536
+PAGES_AT_ONCE: Final = core.MAX_BUFFER_BYTES // 4 + 256
 """Page numbers after which a batch ends and other guests have a turn.
 
-256 MiB worth of pages: two hundred times what Linux has in flight, some tens of
-milliseconds of work at the worst.
+The longest buffer and one of Linux beside it: 65 MiB worth of pages, less than a tenth
+of a second of work at the worst, which is a hole in a file for each of them.
 """
 
 Pfns: TypeAlias = tuple[int, ...]
@@ -65,7 +65,7 @@ def take(queue: VirtQueue, memory: GuestMemory, fault: Fault) -> Batch:
     buffers: list[Pfns] = []
     cost = 0
     while cost < PAGES_AT_ONCE:
-        popped = queue.pop(CHAINS_AT_ONCE)
+        popped = queue.pop(1)
         if not popped:
             return Batch(chains, buffers, more=False)
         chains += popped

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import resource
+import socket
 import sys
 
 import pytest
 import vhost_user_traces as traces
 from vhost_user_front_end import FrontEnd
+from vhost_user_traces import Sent, number
 
 from balloon_plugin import make_device
-from balloon_plugin.hosts.vhost_user.daemon import Daemon
+from balloon_plugin.hosts.vhost_user import connection, mapping
+from balloon_plugin.hosts.vhost_user.daemon import MAX_COMINGS, Daemon
+
+CALL, KICK = connection.Notifier.CALL, connection.Notifier.KICK
 
 
 @pytest.fixture
@@ -83,7 +91,7 @@ def test_memory_that_goes_at_any_moment_ends_one_connection_only(guest, daemon):
         assert is_served(other), moment
         daemon.remove(hostile.slot)
         # A prime, so that no place in a loop is always passed over.
-        moment += 17
+        moment += 31
 
     assert moments > 100
 
@@ -118,3 +126,258 @@ def test_a_front_end_that_came_back_with_its_memory_is_served(guest, daemon):
 
     assert is_served(again)
     again.close()
+
+
+def test_memory_that_another_process_can_keep_us_waiting_for_is_refused(
+    guest, monkeypatch, caplog
+):
+    hostile = guest()
+    kind = mapping._file_system(hostile.fds["memory"])
+    monkeypatch.setattr(mapping, "_FUSE", kind)
+
+    hostile.refused("SET_MEM_TABLE", traces.table(traces.region()), ("memory",))
+
+    assert kind == 0x01021994  # tmpfs
+    assert "is a file of another process (FUSE)" in caplog.text
+
+
+# --- turns --------------------------------------------------------------------------
+
+MANY = 24
+
+
+def test_rings_that_are_always_full_leave_everybody_a_turn(guest, daemon, monkeypatch):
+    monkeypatch.setattr(connection, "LONG_TURN", 10.0)  # on a machine that is busy
+    hostile = guest("hostile")
+    others = [guest() for _ in range(MANY)]
+    hostile.slot.device.queue_notify = lambda _index: True
+    os.eventfd_write(hostile.fds["kick0"], 1)
+    os.eventfd_write(hostile.fds["kick1"], 1)
+
+    for turn in range(1, 6):
+        for other in others:
+            other.offer(0, 1)
+            os.eventfd_write(other.fds["kick0"], 1)
+        daemon.step()
+        assert {other.used(0) for other in others} == {turn}
+
+
+def test_a_ring_of_long_buffers_is_served_in_short_turns(guest, daemon):
+    hostile = guest("hostile")
+    desc, avail, _used = traces.ring_at(0)
+    for head in range(traces.QUEUE_SIZE):
+        place = (traces.GUEST_RAM + 0x8000).to_bytes(8, "little")
+        hostile.poke(desc + head * 16, place + (65536).to_bytes(8, "little"))
+        hostile.poke(avail + 4 + head * 2, head.to_bytes(2, "little"))
+    hostile.poke(avail + 2, traces.QUEUE_SIZE.to_bytes(2, "little"))
+    os.eventfd_write(hostile.fds["kick0"], 1)
+
+    daemon.step()
+
+    # A turn for the kick, and one because more waits.
+    assert hostile.used(0) == 4
+
+
+class Clock:
+    """The processor's time and that on the wall, as a test has them pass."""
+
+    def __init__(self):
+        self.spent = 0.0
+        self.now = 0.0
+
+    def thread_time(self):
+        return self.spent
+
+    def monotonic(self):
+        return self.now
+
+
+def test_who_had_a_long_turn_rests_as_long(guest, daemon, monkeypatch):
+    clock = Clock()
+    hostile, other = guest("hostile"), guest()
+    turns = []
+
+    def work(_index):
+        turns.append(clock.now)
+        clock.spent += 1.0
+        return True
+
+    hostile.slot.device.queue_notify = work
+    monkeypatch.setattr(connection, "time", clock)
+    monkeypatch.setattr("balloon_plugin.hosts.vhost_user.loop.time", clock)
+    for clock.now in (0.0, 0.4, 0.9, 1.1, 1.5, 2.2):
+        for fd in (hostile.fds["kick0"], hostile.fds["kick1"]):
+            os.eventfd_write(fd, 1)
+        hostile.raw(b"")
+        daemon.step()
+        assert is_served(other)
+
+    # Both queues were kicked before anybody knew how long it takes.
+    assert turns[0] == 0.0
+    assert sorted({*turns}) == [0.0, 1.1, 2.2]
+    assert len(turns) <= 6
+
+
+def test_one_that_rests_can_go(guest, daemon, monkeypatch):
+    hostile, other = guest(), guest()
+    monkeypatch.setattr(connection, "LONG_TURN", 0.0)
+    hostile.kick(0)
+    monkeypatch.undo()
+    assert hostile.slot._connection._resting
+
+    hostile.close()
+    for _ in range(100):
+        daemon.step(0.01)
+        if not hostile.slot.connected:
+            break
+
+    assert not hostile.slot.connected
+    assert is_served(other)
+
+
+# --- messages -----------------------------------------------------------------------
+
+
+def test_half_a_message_keeps_nobody_waiting(guest, daemon):
+    hostile, other = guest(), guest()
+    hostile.raw(b"\5\0\0\0\1")
+    hostile.settle()
+
+    assert not daemon.step()
+    assert is_served(other)
+
+
+def test_one_that_reads_no_replies_is_cut_off(guest):
+    hostile, other = guest(), guest()
+    hostile.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    for _ in range(10_000):
+        if not hostile.slot.connected:
+            break
+        hostile.send(Sent("GET_FEATURES"))
+
+    assert not hostile.slot.connected
+    assert is_served(other)
+
+
+def test_comings_and_goings_are_counted(guest, daemon, caplog):
+    hostile, other = guest(), guest()
+    hostile.close()
+    for _ in range(3 * MAX_COMINGS):
+        passing = FrontEnd(hostile.slot.path, daemon)
+        daemon.step()
+        passing.close()
+        daemon.step()
+
+    assert caplog.text.count("they come and go too often") == 1
+    assert is_served(other)
+
+
+# --- descriptors --------------------------------------------------------------------
+
+
+def blocking(fd):
+    """Take away what the daemon relied on; the flags are those of both sides."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    fcntl.fcntl(fd, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
+
+
+def fill(fd):
+    os.set_blocking(fd, False)
+    try:
+        while os.write(fd, bytes(4096)):
+            pass
+    except BlockingIOError:
+        blocking(fd)
+
+
+def test_a_full_backend_channel_that_blocks_keeps_nobody_waiting(guest):
+    hostile, other = guest(), guest()
+    fill(hostile._theirs["channel"])
+
+    hostile.slot._host.notify_config()
+
+    assert is_served(other)
+
+
+def test_a_full_pipe_that_blocks_keeps_nobody_waiting(guest):
+    hostile, other = guest(), guest()
+    reading, writing = os.pipe()
+    hostile.give("call0", reading, writing)
+    hostile.say(Sent("SET_VRING_CALL", number(0), ("call0",), ack=True))
+    fill(writing)
+
+    hostile.slot._host.vrings[0].notify(CALL)
+
+    assert is_served(other)
+
+
+def test_a_full_eventfd_that_blocks_keeps_nobody_waiting(guest):
+    hostile, other = guest(), guest()
+    os.eventfd_write(hostile.fds["call0"], 2**64 - 2)
+    blocking(hostile.fds["call0"])
+
+    hostile.slot._host.vrings[0].notify(CALL)
+
+    assert is_served(other)
+
+
+@pytest.mark.parametrize("pipe", [True, False])
+def test_a_kick_that_another_took_and_that_blocks_keeps_nobody_waiting(guest, pipe):
+    hostile, other = guest(), guest()
+    if pipe:
+        reading, writing = os.pipe()
+        hostile.give("kick0", writing, reading)
+        hostile.say(Sent("SET_VRING_KICK", number(0), ("kick0",), ack=True))
+    blocking(hostile._theirs["kick0"])
+
+    hostile.slot._connection._kicked(0, hostile.slot._host.vrings[0].fds[KICK])
+
+    assert is_served(other)
+
+
+@pytest.fixture
+def no_descriptors():
+    """Give a function that takes all descriptors that this process may have."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+
+    def take():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    yield take
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for fd in taken:
+        os.close(fd)
+
+
+def test_without_descriptors_nobody_is_let_in_and_nothing_spins(
+    guest, daemon, no_descriptors
+):
+    other = guest()
+    path = other.slot.path.with_name("late.sock")
+    late = daemon.add(path, lambda: make_device("none"))
+    waiting = FrontEnd(path, daemon)
+    no_descriptors()
+
+    daemon.step()
+
+    assert not late.connected
+    assert not daemon.step()
+    assert is_served(other)
+    waiting.close()
+
+
+def test_a_message_for_whose_descriptors_there_is_no_room_ends_the_connection(
+    guest, no_descriptors
+):
+    hostile, other = guest(), guest()
+    hostile.give("kick0", os.eventfd(0))
+    no_descriptors()
+
+    hostile.send(Sent("SET_VRING_KICK", number(0), ("kick0",), ack=True))
+
+    assert hostile.cut_off
+    assert is_served(other)

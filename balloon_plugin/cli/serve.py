@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import re
+import resource
 import signal
 import threading
 from collections.abc import Iterator
@@ -78,6 +79,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     """Serve until interrupted or terminated."""
     with Daemon() as daemon, contextlib.ExitStack() as stack:
         _end_by_signals(daemon)
+        _allow_descriptors()
         slots = _add_slots(daemon, arguments)
         guests = {name: slot.device for name, slot in slots.items()}
         if arguments.control:
@@ -132,6 +134,12 @@ def _add_slot(
         page_size=arguments.page_size,
         state=state / f"{name}.state" if state else None,
     )
+
+
+def _allow_descriptors() -> None:
+    """Take all descriptors that we may have: a guest can need some 300 of them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end_by_signals(daemon: Daemon) -> None:

@@ -17,9 +17,9 @@ from typing import Any, Concatenate, Final, ParamSpec
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
-from balloon_plugin.hosts.vhost_user import effects
+from balloon_plugin.hosts.vhost_user import doorbells, effects
 from balloon_plugin.hosts.vhost_user.effects import Effect, Notifier
-from balloon_plugin.hosts.vhost_user.host import SlotHost, drain, post
+from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper, boot
 from balloon_plugin.hosts.vhost_user.loop import Loop
 from balloon_plugin.hosts.vhost_user.mapping import RefusalError
@@ -29,13 +29,21 @@ from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
 from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, Feature
 
-__all__ = ["MAX_REFUSALS", "Connection"]
+__all__ = ["LONG_TURN", "MAX_REFUSALS", "Connection"]
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 
 MAX_REFUSALS: Final = 64
 """Messages refused before the connection ends, so that nonsense cannot fill a log."""
+
+LONG_TURN: Final = 0.02
+"""Seconds of the processor's time after which a front end has to rest as long.
+
+Whatever keeps the daemon busy for one guest (holes in files, a policy that thinks, a
+state that is written), others have at least as much of its time. A real driver's turn
+takes a hundredth of that.
+"""
 
 _PACKED: Final = Feature.VIRTIO_F_RING_PACKED.mask
 
@@ -50,12 +58,17 @@ _MESSAGES_AT_ONCE: Final = 16
 def _guarded(
     method: Callable[Concatenate[Connection, _P], None],
 ) -> Callable[Concatenate[Connection, _P], None]:
-    """End the connection when it is lost, or when the device fails: others live on."""
+    """Let one turn of a front end cost the others nothing.
+
+    The connection ends when it is lost, or when the device fails. It rests after a turn
+    that was long.
+    """
 
     @functools.wraps(method)
     def call(self: Connection, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
         if not self.open:
             return
+        began = time.thread_time()
         try:
             method(self, *args, **kwargs)
         except LostError as lost:
@@ -69,6 +82,9 @@ def _guarded(
         if self._host.mapped.torn:
             self._keeper.abandon()
             self.close("the connection ends: the front end took its memory away")
+        took = time.thread_time() - began
+        if took > LONG_TURN:
+            self.rest(took)
 
     return call
 
@@ -108,6 +124,7 @@ class Connection:
         )
         self._channel: int | None = None
         self._waiting: set[int] = set()  # queues that wait for another turn
+        self._resting = False
         self._refusals = 0
         self._timer = False
         self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
@@ -207,6 +224,25 @@ class Connection:
         self._perform(self._protocol.settle(time.monotonic()))
         self._set_timer()
 
+    def rest(self, seconds: float) -> None:
+        """Leave the daemon's time to others for a while."""
+        if self._resting or not self.open:
+            return
+        self._resting = True
+        for fd in (self._wire.fd, *self._kicks()):
+            self._loop.ignore(fd)
+        self._loop.at(time.monotonic() + seconds, self._wake)
+
+    @_guarded
+    def _wake(self) -> None:
+        self._resting = False
+        self._loop.watch(self._wire.fd, self._readable)
+        for index, vring in enumerate(self._host.vrings):
+            if Notifier.KICK in vring.fds:
+                self._watch_kick(index, vring.fds[Notifier.KICK])
+        for index in self._waiting:
+            self._loop.soon(functools.partial(self._serve_waiting, index))
+
     # --- queues ---------------------------------------------------------------------
 
     def _kicks(self) -> list[int]:
@@ -215,13 +251,7 @@ class Connection:
 
     @_guarded
     def _kicked(self, index: int, fd: int) -> None:
-        try:
-            alive = bool(os.read(fd, 8))
-        except BlockingIOError:
-            alive = True
-        except OSError:
-            alive = False
-        if not alive:
+        if not doorbells.answer(fd):
             # The far end of a pipe is closed: it would be readable for ever.
             self._loop.ignore(fd)
         if index not in self._waiting:
@@ -237,8 +267,13 @@ class Connection:
             self._waiting.add(index)
             self._loop.soon(functools.partial(self._serve_waiting, index))
 
+    def _watch_kick(self, index: int, fd: int) -> None:
+        self._loop.watch(fd, functools.partial(self._kicked, index, fd))
+
     @_guarded
     def _serve_waiting(self, index: int) -> None:
+        if self._resting:
+            return
         self._waiting.discard(index)
         self._serve(index)
 
@@ -335,7 +370,7 @@ class Connection:
                 return
             self._wire.own(fd)
             if is_kick:
-                self._loop.watch(fd, functools.partial(self._kicked, index, fd))
+                self._watch_kick(index, fd)
         except OSError as error:
             raise RefusalError(
                 f"the {effect.notifier.value} of queue {index} is of no use: {error}"
@@ -395,7 +430,7 @@ class Connection:
 
     def _set_backend_channel(self, effect: effects.SetBackendChannel) -> None:
         try:
-            os.set_blocking(effect.fd, False)
+            doorbells.check(effect.fd)
         except OSError as error:
             raise RefusalError(f"the backend channel is of no use: {error}") from error
         self._wire.own(effect.fd)
@@ -410,5 +445,5 @@ class Connection:
         """Announce a change of the configuration space, if that was negotiated."""
         request = self._protocol.config_change()
         if self._channel is not None and request:
-            drain(self._channel)
-            post(self._channel, request)
+            doorbells.drain(self._channel)
+            doorbells.post(self._channel, request)

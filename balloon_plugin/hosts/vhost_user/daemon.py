@@ -24,13 +24,19 @@ from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
 
-__all__ = ["Daemon", "Slot"]
+__all__ = ["MAX_COMINGS", "Daemon", "Slot"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 _TICK: Final = 1.0
 """Seconds between two calls of a device's ``tick``."""
+
+MAX_COMINGS: Final = 8
+"""Front ends let in on one socket between two ticks.
+
+Each costs a few lines in the log, and more if it talks nonsense first.
+"""
 
 
 class Slot:
@@ -59,6 +65,7 @@ class Slot:
         self._host = host
         self._loop = loop
         self._connection: Connection | None = None
+        self._comings = 0
         device.realize(host)
         with contextlib.ExitStack() as undo:
             undo.callback(device.unrealize)
@@ -81,6 +88,7 @@ class Slot:
 
     def tick(self) -> None:
         """Let time pass for the device."""
+        self._comings = 0
         if self._connection is not None:
             self._connection.tick()
             return
@@ -110,6 +118,10 @@ class Slot:
         self.device.unrealize()
 
     def _accept(self) -> None:
+        self._comings += 1
+        if self._comings > MAX_COMINGS:
+            self._rest("they come and go too often")
+            return
         try:
             sock, _ = self._listener.accept()
         except OSError as error:
@@ -131,9 +143,9 @@ class Slot:
             self._disconnected,
         )
 
-    def _rest(self, error: OSError) -> None:
+    def _rest(self, why: object) -> None:
         """Accept nobody for a while: most likely there are no descriptors left."""
-        _log.warning("%s: a front end cannot be let in: %s", self.path, error)
+        _log.warning("%s: a front end cannot be let in: %s", self.path, why)
         listener = self._listener.fileno()
         self._loop.ignore(listener)
         self._loop.at(time.monotonic() + _TICK, self._listen)

@@ -6,17 +6,16 @@ lives as long as the device. Between two front ends there is no memory and no qu
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
 
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
 from balloon_plugin.hookspecs import VirtQueue
+from balloon_plugin.hosts.vhost_user import doorbells
 from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
 from balloon_plugin.hosts.vhost_user.parked import COUNTED
@@ -25,27 +24,9 @@ from balloon_plugin.hosts.vhost_user.told import Told
 from balloon_plugin.memory import GuestMemory
 from balloon_plugin.virtqueue import Queue, Ring, open_queue
 
-__all__ = ["SlotHost", "Vring", "drain", "post"]
+__all__ = ["SlotHost", "Vring"]
 
 _log = logging.getLogger(__name__)
-
-_ONE: Final = (1).to_bytes(8, "little")
-"""What is written to an eventfd (or, by User-Mode Linux, read from a pipe)."""
-
-
-def post(fd: int, data: bytes = _ONE) -> None:
-    """Write to a descriptor of the front end that does not block.
-
-    One that is full holds a notification already; one that nobody reads is no loss.
-    """
-    with contextlib.suppress(OSError):
-        os.write(fd, data)
-
-
-def drain(fd: int) -> None:
-    """Read and drop what a front end sends though nobody asked."""
-    with contextlib.suppress(OSError):
-        os.read(fd, 4096)
 
 
 class Vring:
@@ -111,14 +92,14 @@ class Vring:
         if old is not None:
             os.close(old)
         if fd is not None:
-            os.set_blocking(fd, False)
+            doorbells.check(fd)
             self.fds[notifier] = fd
 
     def notify(self, notifier: Notifier) -> None:
         """Write to a descriptor, if there is one; without, the front end polls."""
         fd = self.fds.get(notifier)
         if fd is not None:
-            post(fd)
+            doorbells.post(fd)
 
 
 class SlotHost:

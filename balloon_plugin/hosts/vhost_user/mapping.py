@@ -9,6 +9,7 @@ is a net (:mod:`~balloon_plugin.hosts.nets`), because a front end can shrink its
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import stat
@@ -29,6 +30,12 @@ __all__ = ["MappedMemory", "RefusalError"]
 
 _NO_DUPLICATE: Final = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 """Newer Pythons can map without a file descriptor of their own."""
+
+
+_FUSE: Final = 0x65735546
+"""``FUSE_SUPER_MAGIC`` (statfs(2)): whoever serves the file can let a reader wait."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class RefusalError(Exception):
@@ -195,4 +202,12 @@ def _file_size(fd: int) -> int:
     about = os.fstat(fd)
     if not stat.S_ISREG(about.st_mode):
         raise RefusalError("a region of memory comes with something that is no file")
+    if _file_system(fd) == _FUSE:
+        raise RefusalError("a region of memory is a file of another process (FUSE)")
     return about.st_size
+
+
+def _file_system(fd: int) -> int:
+    """Return the kind of a file's file system, the first word of ``struct statfs``."""
+    about = (ctypes.c_long * 64)()
+    return about[0] if _libc.fstatfs(fd, about) == 0 else 0

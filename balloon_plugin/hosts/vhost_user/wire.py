@@ -69,7 +69,10 @@ class Wire:
         fds = _descriptors(ancillary)
         self._loose.update(fds)
         if flags & socket.MSG_CTRUNC:
-            raise LostError(f"a message brings more than {MAX_FDS} file descriptors")
+            raise LostError(
+                f"a message brings more than {MAX_FDS} file descriptors, or more than "
+                "this process may still open"
+            )
         if not data:
             raise GoneError("the front end went")
         return data, fds
