@@ -167,6 +167,16 @@ def test_a_balloon_that_is_too_large_or_too_small_has_not_come_to_it(guest, reac
     whole.close()
 
 
+def test_a_dead_driver_has_not_come_to_its_target_though_it_be_there():
+    whole = course(GUEST)
+    whole.test()
+    alive = whole.ask(Phase.SHRINK, 0)
+    whole.guest.driver.oops = "it died"
+
+    assert (alive, whole.ask(Phase.SHRINK, 0)) == (True, False)
+    whole.close()
+
+
 def test_a_user_who_changed_his_mind_is_given_that_first(monkeypatch):
     spy = Spy(monkeypatch, acting=True)
     spy.run(GUEST, "retarget-in-growing")

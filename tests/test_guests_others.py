@@ -71,7 +71,7 @@ def test_windows_drops_a_request_that_it_has_no_memory_for():
     device, running, _ = booted("windows-le-4k", conditions=Conditions(first_batch=10))
 
     assert kinds(device) == ["R", "R", "W"]
-    assert running.parked_pages == 0
+    assert running.taken_pages == 0
     assert after(device, running, TARGET)[:3] == ["R", "I(1024)", "W"]
 
 
