@@ -336,6 +336,14 @@ def test_what_the_first_guest_lost_stays_lost(full):
     assert whole.harm == lost > 0
 
 
+def test_and_is_counted_in_the_row_of_the_whole_run():
+    name = "kexec-into:linux-3.4-be-64k"
+    row = run(find("linux-3.3-be-64k"), "none", circumstance(name))
+
+    assert (row.judged, row.right) == ("linux-3.4-be-64k", True)
+    assert row.harm_pages > 0
+
+
 @pytest.mark.parametrize(
     ("guest", "other"),
     [
