@@ -260,13 +260,42 @@ def test_a_ring_that_was_served_before_goes_on_where_it_was(rig, place, wrap):
     assert queue.base == encoded(rig.ring.place, rig.ring.wrap)
 
 
-def test_user_mode_linux_begins_at_0(rig):
+@pytest.mark.parametrize("features", [PACKED, PACKED | INDIRECT_DESC])
+def test_user_mode_linux_begins_at_0(rig, features):
     """Its rings of both formats do; virtio_uml.c, vu_setup_vq."""
-    queue = rig.start(base=0)
+    queue = rig.start(base=0, features=features)
     rig.ring.offer(3, ONE)
     queue.push(queue.pop(8))
 
     assert rig.ring.returned() == [(3, 0)]
+
+
+@pytest.mark.parametrize("base", [0, PackedQueue.START, encoded(5, 1), 0xFFFF_FFFF])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 15, 16, 17])
+def test_a_front_end_that_lost_count_does_no_harm(rig, base, count):
+    """QEMU does when its back end dies: it does not look into a packed ring."""
+    for _ in range(count):
+        rig.ring.offer(3, ONE)
+        rig.queue.push(rig.queue.pop(8))
+        rig.ring.returned()
+    rig.ring.offer(4, ONE)
+
+    queue = rig.start(base)
+    queue.push(queue.pop(8))
+
+    assert rig.ring.returned() == [(4, 0)]
+
+
+def test_lists_hide_where_a_ring_stands_so_that_the_base_counts(rig):
+    rig.ring.offer(1, ONE, ONE)
+    rig.ring.offer(2, ONE, ONE)
+    rig.queue.push(rig.queue.pop(8))
+    rig.ring.returned()
+    rig.ring.offer(3, ONE)
+
+    queue = rig.start(encoded(4, 1))
+
+    assert [chain.head for chain in queue.pop(8)] == [3]
 
 
 def test_a_successor_gets_the_buffers_that_were_kept(rig):
@@ -290,7 +319,7 @@ def test_what_a_predecessor_took_and_did_not_return_is_taken_again(rig):
 
 
 def test_a_place_that_is_not_in_the_ring_breaks_it(rig):
-    queue = rig.start(encoded(8, 1))
+    queue = rig.start(encoded(8, 1), features=PACKED)
 
     assert queue.broken == "descriptor 8 is not in the ring"
     assert queue.pop(8) == []

@@ -7,6 +7,7 @@ the lap with counter 1. On the wire it is the place in 15 bits, and the counter 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from balloon_plugin.layouts import (
@@ -53,6 +54,25 @@ class Laps:
     def use(self, position: int) -> int:
         """Return how a device marks it used."""
         return MARKS if position < self._size else 0
+
+    def find(self, flags: Sequence[int]) -> int | None:
+        """Return the position that a device has come to, as the ring itself shows it.
+
+        The used bit of a descriptor turns when a device uses it, and at no other time.
+        That tells how far one has come that used all of them, and used them in order.
+        Where it left some out, as those of a list after the first, it may not.
+
+        :param flags: of every descriptor, from the first on.
+        :returns: ``None`` if the bits turn more than once.
+        """
+        used = [bool(word & _USED) for word in flags]
+        first = used[0]
+        place = next((place for place, bit in enumerate(used) if bit != first), 0)
+        if place and first in used[place:]:
+            return None
+        # Where all are alike a lap begins, and it is not the one that turned them so.
+        in_first_lap = first if place else not first
+        return place if in_first_lap else place + self._size
 
     def encode(self, position: int) -> int:
         """Return a position as it is on the wire."""

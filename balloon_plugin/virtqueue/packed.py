@@ -18,7 +18,6 @@ from balloon_plugin.layouts import (
     VRING_DESC_F_WRITE,
     VRING_PACKED_DESC,
     VRING_PACKED_DESC_EVENT,
-    VRING_PACKED_DESC_F_USED,
     VRING_PACKED_EVENT_FLAG_DESC,
     VRING_PACKED_EVENT_FLAG_DISABLE,
     VRING_PACKED_EVENT_FLAG_ENABLE,
@@ -47,7 +46,6 @@ _STRIDE: Final = _DESCRIPTOR // _WORD
 _FLAGS: Final = _BODY // _WORD
 _NEXT: Final = VRING_DESC_F_NEXT
 
-_USED: Final = 1 << VRING_PACKED_DESC_F_USED
 _MARKS_AND_NEXT: Final = MARKS | _NEXT
 
 _EVENT_PLACE: Final = VRING_PACKED_DESC_EVENT.offsets["off_wrap"] // _WORD
@@ -64,10 +62,11 @@ class PackedQueue(DeviceQueue):
 
     :param memory: RAM, in which the queue and all buffers are.
     :param ring: where it lies, and what was negotiated.
-    :param base: where to go on, as vhost-user has it: in the upper 16 bits the place
-        where the device marks the next descriptor used, and its wrap counter. The lower
-        half, where it looks for the next available one, may be ahead of that by what a
-        predecessor took and did not return; that is taken again (rule 3).
+    :param base: where to go on if the ring itself does not tell, as vhost-user has it:
+        in the upper 16 bits the place where the device marks the next descriptor used,
+        and its wrap counter. The lower half, where it looks for the next available one,
+        may be ahead of that by what a predecessor took and did not return; that is
+        taken again (rule 3).
     """
 
     START: ClassVar[int] = WRAP << _HALF | WRAP
@@ -129,13 +128,21 @@ class PackedQueue(DeviceQueue):
         super().release()
 
     def _start(self, used: int) -> int:
-        """Return the position that the upper half of a base means."""
+        """Return the position at which to go on.
+
+        That is in the ring itself, unless there are lists in it; and drivers that can
+        have indirect tables make no lists. A front end may know less: QEMU lost its
+        count if its back end died, and User-Mode Linux (6.1 virtio_uml.c, vu_setup_vq)
+        has all queues start at 0, where the second lap begins.
+
+        :param used: the upper half of a base.
+        """
+        if self._broken is None and (self._ring.indirect or not used):
+            found = self._laps.find(self._marks.run(_FLAGS, self._size, _STRIDE))
+            if found is not None:
+                return found
         if used & (WRAP - 1) >= self._size and self._broken is None:
             self._broken = f"descriptor {used & (WRAP - 1)} is not in the ring"
-        # User-Mode Linux (6.1 virtio_uml.c, vu_setup_vq) has all queues start at 0,
-        # where a second lap begins. In that the first descriptor was used before.
-        if not used and self._broken is None and not self._marks.load(_FLAGS) & _USED:
-            used = WRAP
         return self._laps.decode(used)
 
     # --- available ---
