@@ -28,6 +28,11 @@ from balloon_plugin.cli import compare, parsing
         ("boot uml --timeout soon", "argument --timeout: 'soon' is no time: write sec"),
         ("boot uml --timeout nan", "argument --timeout: 'nan' is no time: write sec"),
         ("boot uml --timeout 0", "argument --timeout: '0' is no time: write seconds"),
+        ("serve --socket x --metrics=web", "argument --metrics: 'web' is no port: "),
+        (
+            "serve --socket x --metrics=:70000",
+            "argument --metrics: ':70000' is no port",
+        ),
         ("serve --socket x --byte-order=up", "argument --byte-order: invalid choice"),
         ("serve --socket x --page-size=1K", "argument --page-size: '1K' is no size of"),
         ("serve --socket x --page-size=5K", "argument --page-size: '5K' is no size of"),

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+import urllib.request
 
 import pytest
 from command_line import RAM, Guest, names_in, until
@@ -135,6 +137,29 @@ def test_several_guests_share_a_control_socket(serve, refused, ctl, run):
         assert refused("ctl", "c", "balloon", "0", "a") == (
             "the guest's memory is not known before a front end connects"
         )
+
+
+def test_metrics_are_served_on_loopback(serve):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    served = serve("--socket", "a", "--metrics", str(port))
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+
+    assert 'balloon_events_total{guest="a",kind="TimePassed"}' in text
+    served.terminate()
+    assert served.wait(10) == 0
+
+
+@pytest.mark.usefixtures("signals", "folder")
+def test_without_prometheus_one_is_told_what_to_install(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "balloon_plugin.metrics", None)
+
+    assert refused("serve", "--socket", "a", "--metrics", "9") == (
+        "metrics need prometheus_client: pip install 'balloon-plugin[metrics]'"
+    )
 
 
 def test_a_front_end_that_talks_nonsense_is_a_sentence(serve, ctl):

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import selectors
 import socket
 
 import pytest
 from control_kit import READY, monitor_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from balloon_plugin.control.connection import MAX_BACKLOG, Connection
 
 EVENT = b"x" * 1000
 
 
+class Peer:
+    """The client's end; ``connection`` is ours."""
+
+    def __init__(self):
+        ours, self._socket = socket.socketpair()
+        self.connection = Connection(ours, monitor_of(ready=False))
+
+    def send(self, data):
+        self._socket.sendall(data)
+        self.connection.handle(selectors.EVENT_READ)
+
+    def read(self):
+        return self._socket.recv(1 << 20)
+
+    def close(self):
+        self._socket.close()
+
+    def end(self):
+        self.connection.socket.close()
+        self._socket.close()
+
+
 @pytest.fixture
 def peer():
-    """The client's end; ``peer.connection`` is ours."""
-    ours, theirs = socket.socketpair()
-
-    class Peer:
-        connection = Connection(ours, monitor_of(ready=False))
-
-        def send(self, data):
-            theirs.sendall(data)
-            self.connection.handle(selectors.EVENT_READ)
-
-        def read(self):
-            return theirs.recv(1 << 20)
-
-        def close(self):
-            theirs.close()
-
-    yield Peer()
-    ours.close()
-    theirs.close()
+    peer = Peer()
+    yield peer
+    peer.end()
 
 
 def tell_until_full(peer):
@@ -114,3 +123,23 @@ def test_who_hung_up_is_not_said_to_read_too_little(peer):
 
     assert not peer.connection.tell(EVENT)
     assert peer.connection.done
+
+
+GARBAGE = st.binary(min_size=1) | st.text('{}[]"\\\n:1a', min_size=1).map(str.encode)
+
+
+@settings(deadline=None)  # a busy machine is no failure
+@given(st.lists(GARBAGE, max_size=8))
+def test_whatever_a_client_sends_is_answered_with_messages(pieces):
+    peer = Peer()
+    try:
+        for piece in pieces:
+            peer.send(piece)
+        peer.send(b'"\n')  # ends whatever has begun, but for brackets
+
+        greeting, *answers = peer.read().splitlines()
+        assert b"QMP" in greeting
+        assert all(json.loads(answer)["error"] for answer in answers)
+        assert not peer.connection.done
+    finally:
+        peer.end()

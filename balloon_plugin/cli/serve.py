@@ -72,6 +72,12 @@ def add(commands: Any) -> None:
         metavar="PATH",
         help="a QMP socket to make, through which all guests are controlled",
     )
+    parser.add_argument(
+        "--metrics",
+        type=_address,
+        metavar="[ADDRESS:]PORT",
+        help="serve Prometheus metrics there over HTTP (default address: 127.0.0.1)",
+    )
     add_facts(parser)
 
 
@@ -85,6 +91,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         if arguments.control:
             server = control.ControlServer(arguments.control, guests, daemon.call)
             stack.enter_context(server)
+        if arguments.metrics:
+            stack.enter_context(_metrics_server(arguments.metrics, guests))
         for name, slot in slots.items():
             how = f"policy {arguments.policy}{', as it was' * slot.restored}"
             show.line(f"{name}: waiting for a front end on {slot.path} ({how})")
@@ -120,6 +128,32 @@ def _named_socket(text: str) -> tuple[str, Path]:
     if match := re.fullmatch(r"([\w.-]+)=(.+)", text):
         return match[1], Path(match[2])
     return Path(text).stem, Path(text)
+
+
+def _address(text: str) -> tuple[str, int]:
+    """Return where to listen, and the port; of an IPv6 address without brackets."""
+    host, colon, port = text.rpartition(":")
+    if not (port.isdecimal() and int(port) < 1 << 16):
+        message = f"{text!r} is no port: write 9100, or 0.0.0.0:9100"
+        raise argparse.ArgumentTypeError(message)
+    return host.strip("[]") if colon else "127.0.0.1", int(port)
+
+
+def _metrics_server(
+    address: tuple[str, int], guests: dict[str, Device]
+) -> contextlib.AbstractContextManager[object]:
+    try:
+        from balloon_plugin.metrics import Metrics, MetricsServer  # noqa: PLC0415
+    except ImportError as error:
+        raise HostError(
+            "metrics need prometheus_client: pip install 'balloon-plugin[metrics]'"
+        ) from error
+    metrics = Metrics()
+    for name, device in guests.items():
+        metrics.watch(name, device)
+    server = MetricsServer(metrics, address)
+    show.line(f"metrics on http://{address[0]}:{server.port}/metrics")
+    return server
 
 
 def _add_slot(
