@@ -181,6 +181,13 @@ class VhostUserRequest(enum.IntEnum):
     CHECK_DEVICE_STATE = 43
 
 
+class TransferDirection(enum.IntEnum):
+    """Where a device's state goes with SET_DEVICE_STATE_FD."""
+
+    SAVE = 0
+    LOAD = 1
+
+
 class VhostUserBackendRequest(enum.IntEnum):
     """Messages from us to the front end, on the backend channel."""
 
@@ -335,6 +342,9 @@ VHOST_USER_INFLIGHT: Final = _declare(
     "vhost_user_inflight",
     "u64 mmap_size; u64 mmap_offset; u16 num_queues; u16 queue_size;",
 )
+VHOST_USER_TRANSFER_DEVICE_STATE: Final = _declare(
+    "vhost_user_transfer_device_state", "u32 direction; u32 phase;"
+)
 
 LAYOUTS: Final = (
     VIRTIO_BALLOON_CONFIG,
@@ -354,5 +364,6 @@ LAYOUTS: Final = (
     VHOST_USER_SINGLE_MEMORY_REGION,
     VHOST_USER_CONFIG,
     VHOST_USER_INFLIGHT,
+    VHOST_USER_TRANSFER_DEVICE_STATE,
 )
 """Every structure, for tests that compare them with the Linux headers."""

@@ -46,6 +46,8 @@ CODES = {
     "REM_MEM_REG": 38,
     "SET_STATUS": 39,
     "GET_STATUS": 40,
+    "SET_DEVICE_STATE_FD": 42,
+    "CHECK_DEVICE_STATE": 43,
 }
 
 LEGACY = 1 << 30 | 1 << 28
@@ -54,7 +56,7 @@ OFFERED = MODERN | 1 << 29 | 1 << 34
 """By us, besides the device's own. The traces are from before rings had two more."""
 
 UML_PROTOCOL = 1 << 3 | 1 << 5 | 1 << 9
-QEMU_PROTOCOL = 1 << 0 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16
+QEMU_PROTOCOL = 1 << 0 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
 """All that is offered."""
 
 GUEST_RAM = 0x4000_0000

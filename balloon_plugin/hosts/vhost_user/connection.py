@@ -26,6 +26,7 @@ from balloon_plugin.hosts.vhost_user.mapping import RefusalError
 from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
 from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
+from balloon_plugin.hosts.vhost_user.transfer import Transfer
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
 from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, Feature
 
@@ -125,6 +126,9 @@ class Connection:
         self._channel: int | None = None
         self._waiting: set[int] = set()  # queues that wait for another turn
         self._resting = False
+        self._transfer: Transfer | None = None
+        self._transferred: bool | None = False
+        self._check_due = False
         self._refusals = 0
         self._timer = False
         self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
@@ -160,6 +164,7 @@ class Connection:
         self._tell(lambda: self._perform(self._protocol.end()))
         self._host.disconnect()
         self._set_channel(None)
+        self._end_transfer()
         self._wire.close()
         self._tell(self._device.guest_changed)
         self._tell(self._keeper.keep)
@@ -297,6 +302,11 @@ class Connection:
             ),
             effects.ReplyConfig: self._reply_config,
             effects.ReplyBase: self._reply_base,
+            effects.SaveState: lambda effect: self._begin_transfer(
+                effect.fd, self._keeper.export()
+            ),
+            effects.LoadState: lambda effect: self._begin_transfer(effect.fd, None),
+            effects.CheckState: lambda _: self._check_state(),
             effects.SetMemory: self._set_memory,
             effects.AddMemory: self._add_memory,
             effects.RemoveMemory: self._remove_memory,
@@ -425,6 +435,52 @@ class Connection:
             queue.push(queue.pop(owed))
             # Also without any: the last notification may have been lost on the way.
             self._host.notify_queue(index)
+
+    # --- migration ------------------------------------------------------------------
+
+    def _begin_transfer(self, fd: int, data: bytes | None) -> None:
+        self._end_transfer()
+        done = self._loaded if data is None else self._saved
+        try:
+            self._transfer = Transfer(fd, self._loop, data, done)
+        except OSError as error:
+            raise RefusalError(f"the state's channel is of no use: {error}") from error
+        self._wire.own(fd)
+        self._transferred = None
+
+    def _end_transfer(self) -> None:
+        if self._transfer is not None:
+            self._transfer.close()
+        self._transfer, self._transferred = None, False
+
+    @_guarded
+    def _saved(self, rest: bytes | None) -> None:
+        self._finish_transfer(success=rest is not None)
+
+    @_guarded
+    def _loaded(self, data: bytes | None) -> None:
+        try:
+            session = self._keeper.take_in(data or b"")
+        except HostError as error:
+            _log.warning("%s: no session came with the guest: %s", self.name, error)
+            self._finish_transfer(success=False)
+            return
+        if session is not None:
+            self._protocol.park(effects.Resume(session.features, session.ready))
+        self._finish_transfer(success=True)
+
+    def _finish_transfer(self, *, success: bool) -> None:
+        self._transferred = success
+        self._keeper.keep()
+        if self._check_due:
+            self._check_state()
+
+    def _check_state(self) -> None:
+        """Tell how the transfer went, now or when it has ended."""
+        self._check_due = self._transferred is None
+        if self._transferred is not None:
+            reply = self._protocol.check_reply(success=self._transferred)
+            self._wire.send(reply)
 
     # --- the backend channel --------------------------------------------------------
 

@@ -15,7 +15,7 @@ import os
 import stat
 from typing import Final
 
-__all__ = ["answer", "check", "drain", "post"]
+__all__ = ["answer", "check", "drain", "post", "receive", "send"]
 
 _ONE: Final = (1).to_bytes(8, "little")
 """What is written to an eventfd (or, by User-Mode Linux, read from a pipe)."""
@@ -46,24 +46,13 @@ def post(fd: int, data: bytes = _ONE) -> None:
     One that is full holds a notification already; one that nobody reads is no loss.
     """
     with contextlib.suppress(OSError):
-        if stat.S_IFMT(os.fstat(fd).st_mode):
-            try:
-                os.pwritev(fd, (data,), -1, os.RWF_NOWAIT)
-            except OSError as error:
-                if error.errno not in _UNSUPPORTED:
-                    return
-            else:
-                return
-        # An eventfd does not know that wish. It would have to be full in the moment
-        # after the flag was set again, and the flag be gone.
-        os.set_blocking(fd, False)
-        os.write(fd, data)
+        send(fd, data)
 
 
 def answer(fd: int) -> bool:
     """Take what a kick left; return whether it can be kicked again."""
     try:
-        return bool(_read(fd, len(_ONE)))
+        return bool(receive(fd, len(_ONE)))
     except BlockingIOError:
         return True
     except OSError:
@@ -73,14 +62,38 @@ def answer(fd: int) -> bool:
 def drain(fd: int) -> None:
     """Read and drop what a front end sends though nobody asked."""
     with contextlib.suppress(OSError):
-        _read(fd, _MOST)
+        receive(fd, _MOST)
 
 
-def _read(fd: int, size: int) -> int:
+def send(fd: int, data: bytes) -> int:
+    """Write what there is room for, and return how much it was.
+
+    :raises BlockingIOError: if there is no room.
+    :raises OSError: if it cannot be written to.
+    """
+    if stat.S_IFMT(os.fstat(fd).st_mode):
+        try:
+            return os.pwritev(fd, (data,), -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    # An eventfd does not know that wish. It would have to be full in the moment after
+    # the flag was set again, and the flag be gone.
+    os.set_blocking(fd, False)
+    return os.write(fd, data)
+
+
+def receive(fd: int, size: int) -> bytes:
+    """Read up to ``size`` bytes; none at the end.
+
+    :raises BlockingIOError: if there is nothing now.
+    :raises OSError: if it cannot be read.
+    """
+    room = bytearray(size)
     try:
-        return os.preadv(fd, (bytearray(size),), -1, os.RWF_NOWAIT)
+        return bytes(room[: os.preadv(fd, (room,), -1, os.RWF_NOWAIT)])
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
     os.set_blocking(fd, False)
-    return len(os.read(fd, size))
+    return os.read(fd, size)

@@ -17,10 +17,12 @@ from balloon_plugin.virtqueue import Ring
 
 __all__ = [
     "AddMemory",
+    "CheckState",
     "DescribeGuest",
     "DriverReady",
     "Effect",
     "GuestChanged",
+    "LoadState",
     "Notifier",
     "RemoveMemory",
     "Reply",
@@ -29,6 +31,7 @@ __all__ = [
     "ReplyFeatures",
     "ResetDevice",
     "Resume",
+    "SaveState",
     "SetBackendChannel",
     "SetBase",
     "SetConfig",
@@ -68,6 +71,28 @@ class ReplyBase:
     """Reply with the position at which the queue stands."""
 
     index: int
+
+
+# --- the device's state -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SaveState:
+    """Write the state to this file descriptor, and close it."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """Read a state from this file descriptor to its end."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """Reply whether the last transfer succeeded, as soon as that is known."""
 
 
 # --- memory and rings ---------------------------------------------------------------
@@ -205,6 +230,9 @@ Effect: TypeAlias = (
     | ReplyFeatures
     | ReplyConfig
     | ReplyBase
+    | SaveState
+    | LoadState
+    | CheckState
     | SetMemory
     | AddMemory
     | RemoveMemory

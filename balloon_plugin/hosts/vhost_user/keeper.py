@@ -109,9 +109,25 @@ class Keeper:
             owed[index] = count
         target = self._device.query().requested
         self._device.load(session.device)
-        if self._device.query().requested != target:
+        if self._device.query().requested != target and not session.migrated:
             self._device.set_target(target)
         return owed
+
+    # --- migration ------------------------------------------------------------------
+
+    def export(self) -> bytes:
+        """Return the session, for the daemon on the machine to which the guest goes."""
+        session = self._session({}) if self._session else self.parked
+        return parked.export(self._device.query().requested, session)
+
+    def take_in(self, data: bytes) -> Parked | None:
+        """Park the session that came with a guest; its target comes with it.
+
+        :raises HostError: if it is damaged.
+        """
+        target, self.parked = parked.imported(data)
+        self._device.set_target(target)
+        return self.parked
 
     # --- writing it down ------------------------------------------------------------
 

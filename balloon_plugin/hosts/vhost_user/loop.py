@@ -41,12 +41,13 @@ class Loop:
 
     # --- what is called, and when ---------------------------------------------------
 
-    def watch(self, fd: int, callback: _Callback) -> None:
-        """Call back whenever ``fd`` can be read.
+    def watch(self, fd: int, callback: _Callback, *, writing: bool = False) -> None:
+        """Call back whenever ``fd`` can be read, or written to.
 
         :raises OSError: if it is of a kind that cannot be waited for.
         """
-        self._selector.register(fd, selectors.EVENT_READ, callback)
+        event = selectors.EVENT_WRITE if writing else selectors.EVENT_READ
+        self._selector.register(fd, event, callback)
 
     def ignore(self, fd: int) -> None:
         """Watch ``fd`` no more; to be called before it is closed."""

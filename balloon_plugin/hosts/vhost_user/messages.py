@@ -22,6 +22,7 @@ from balloon_plugin.layouts import (
     VHOST_USER_NEED_REPLY_MASK,
     VHOST_USER_REPLY_MASK,
     VHOST_USER_SINGLE_MEMORY_REGION,
+    VHOST_USER_TRANSFER_DEVICE_STATE,
     VHOST_USER_U64,
     VHOST_USER_VERSION,
     VHOST_USER_VERSION_MASK,
@@ -117,6 +118,8 @@ _FORMS: Final = {
     _R.REM_MEM_REG: _exactly(VHOST_USER_SINGLE_MEMORY_REGION, (0, 1)),
     _R.SET_STATUS: _NUMBER,
     _R.GET_STATUS: _EMPTY,
+    _R.SET_DEVICE_STATE_FD: _exactly(VHOST_USER_TRANSFER_DEVICE_STATE, (1, 1)),
+    _R.CHECK_DEVICE_STATE: _EMPTY,
 }
 """Every request that is understood; :mod:`requests` handles the same."""
 

@@ -24,14 +24,25 @@ The saved form is an object with
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE, Queue
 
-__all__ = ["COUNTED", "FORM", "Files", "Parked", "Place", "pack", "unpack"]
+__all__ = [
+    "COUNTED",
+    "FORM",
+    "Files",
+    "Parked",
+    "Place",
+    "export",
+    "imported",
+    "pack",
+    "unpack",
+]
 
 FORM: Final = 1
 """Version of the saved form; grows when an older daemon would misread a newer one."""
@@ -57,7 +68,8 @@ Place: TypeAlias = tuple[int, int]
 class Parked:
     """A driver session whose front end is away.
 
-    :ivar boot: which boot of this machine it belongs to: no guest outlives it.
+    :ivar boot: which boot of this machine it belongs to: no guest outlives it. Nothing
+        if it came from another machine.
     :ivar files: what guest memory was.
     :ivar features: what the driver accepted.
     :ivar ready: whether it set DRIVER_OK.
@@ -72,8 +84,15 @@ class Parked:
     queues: Mapping[int, Place]
     device: dict[str, Any]
 
+    @property
+    def migrated(self) -> bool:
+        """Whether it came from another machine, with a guest that is to go on here."""
+        return not self.boot
+
     def is_of(self, boot: str, files: Files) -> bool:
         """Return whether this is the guest with this memory, or some of it."""
+        if self.migrated:
+            return True
         return boot == self.boot and not self.files.isdisjoint(files)
 
     def owed(self, index: int, base: int) -> int | None:
@@ -87,6 +106,31 @@ class Parked:
         if base == place:
             return owed
         return 0 if base == (place + owed) % _POSITIONS else None
+
+
+# --- on the way to another machine --------------------------------------------------
+
+
+def export(target: int, parked: Parked | None) -> bytes:
+    """Return what another machine must know: memory and queues are the front end's."""
+    if parked is not None:
+        parked = replace(parked, boot="", files=frozenset(), queues={})
+    return json.dumps(pack(target, parked)).encode()
+
+
+def imported(data: bytes) -> tuple[int, Parked | None]:
+    """Return the target and the session that another machine sent.
+
+    :raises HostError: if they are of a newer version, or damaged.
+    """
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    target, parked = unpack(value if isinstance(value, dict) else {})
+    if parked is not None:
+        parked = replace(parked, boot="", files=frozenset(), queues={})
+    return target, parked
 
 
 # --- the saved form -----------------------------------------------------------------

@@ -16,6 +16,7 @@ from balloon_plugin.layouts import (
     VHOST_USER_MEMORY,
     VHOST_USER_MEMORY_REGION,
     VHOST_USER_SINGLE_MEMORY_REGION,
+    VHOST_USER_TRANSFER_DEVICE_STATE,
     VHOST_USER_U64,
     VHOST_USER_VRING_IDX_MASK,
     VHOST_USER_VRING_NOFD_MASK,
@@ -28,6 +29,7 @@ __all__ = [
     "Access",
     "Region",
     "RingFd",
+    "Transfer",
     "VringAddress",
     "VringState",
     "config_access",
@@ -38,6 +40,7 @@ __all__ = [
     "pack_vring_state",
     "region",
     "ring_fd",
+    "transfer",
     "vring_address",
     "vring_state",
 ]
@@ -52,6 +55,7 @@ _table_head = VHOST_USER_MEMORY.of(NATIVE)
 _region = VHOST_USER_MEMORY_REGION.of(NATIVE)
 _single_region = VHOST_USER_SINGLE_MEMORY_REGION.of(NATIVE)
 _config_head = VHOST_USER_CONFIG.of(NATIVE)
+_transfer = VHOST_USER_TRANSFER_DEVICE_STATE.of(NATIVE)
 
 
 # --- payloads to values -------------------------------------------------------------
@@ -96,6 +100,13 @@ class Access(NamedTuple):
     size: int
     flags: int
     data: bytes
+
+
+class Transfer(NamedTuple):
+    """Where a device's state goes, and when ("Device state transfer parameters")."""
+
+    direction: int
+    phase: int
 
 
 def number(payload: bytes) -> int:
@@ -145,6 +156,11 @@ def config_access(payload: bytes) -> Access:
     """Return an access to the configuration space."""
     offset, size, flags = _config_head.unpack_from(payload)
     return Access(offset, size, flags, payload[_config_head.size :])
+
+
+def transfer(payload: bytes) -> Transfer:
+    """Return the parameters of a state's transfer."""
+    return Transfer(*_transfer.unpack(payload))
 
 
 # --- values to bytes ------------------------------------------------------------------

@@ -37,6 +37,8 @@ _ANSWERED: Final = frozenset(
         _R.GET_CONFIG,
         _R.GET_MAX_MEM_SLOTS,
         _R.GET_STATUS,
+        _R.SET_DEVICE_STATE_FD,
+        _R.CHECK_DEVICE_STATE,
     }
 )
 """Requests with a reply of their own: need_reply "brings no behavioural change".
@@ -142,6 +144,12 @@ class Protocol:
         state = payloads.pack_vring_state(index, base)
         return messages.reply(_R.GET_VRING_BASE, state)
 
+    def check_reply(self, *, success: bool) -> bytes:
+        """Return the reply to a :class:`CheckState`."""
+        return messages.reply(
+            _R.CHECK_DEVICE_STATE, payloads.pack_number(0 if success else 1)
+        )
+
     def config_change(self) -> bytes:
         """Return the request that announces a change of the configuration, or nothing.
 
@@ -171,6 +179,10 @@ class Protocol:
     def going(self) -> Resume | None:
         """What it takes to go on with this session, or ``None`` if there is none."""
         return self._requests.going
+
+    def park(self, parked: Resume) -> None:
+        """Note that a session came along, which goes on with the next start."""
+        self._requests.park(parked)
 
     # --- time, and the end ----------------------------------------------------------
 

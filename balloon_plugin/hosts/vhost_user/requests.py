@@ -13,7 +13,9 @@ from balloon_plugin.hosts.vhost_user import messages, payloads
 from balloon_plugin.hosts.vhost_user.config_writes import ConfigWrites
 from balloon_plugin.hosts.vhost_user.effects import (
     AddMemory,
+    CheckState,
     Effect,
+    LoadState,
     Notifier,
     RemoveMemory,
     Reply,
@@ -21,6 +23,7 @@ from balloon_plugin.hosts.vhost_user.effects import (
     ReplyConfig,
     ReplyFeatures,
     Resume,
+    SaveState,
     SetBackendChannel,
     SetConfig,
     SetMemory,
@@ -34,6 +37,7 @@ from balloon_plugin.layouts import (
     DEVICE_FEATURES_MASK,
     Feature,
     Status,
+    TransferDirection,
     VhostUserProtocolFeature,
     VhostUserRequest,
 )
@@ -60,6 +64,7 @@ OFFERED_PROTOCOL: Final = (
     | _P.RESET_DEVICE.mask
     | _P.CONFIGURE_MEM_SLOTS.mask
     | _P.STATUS.mask
+    | _P.DEVICE_STATE.mask
 )
 """Protocol features offered to every front end."""
 
@@ -69,6 +74,11 @@ MAX_MEMORY_SLOTS: Final = 128
 QEMU has a DIMM slot or a memory device for each; 128 leave the usual limit of 1,024
 descriptors far enough away.
 """
+
+
+_NO_FD = 0x100
+_FAILURE = 1
+"""Of the reply to SET_DEVICE_STATE_FD: we keep to the front end's channel."""
 
 
 def _reply_number(message: Message, value: int) -> Reply:
@@ -112,6 +122,10 @@ class Requests:
     def going(self) -> Resume | None:
         """What it takes to go on with this session, or ``None`` if there is none."""
         return self._session.going
+
+    def park(self, parked: Resume) -> None:
+        """Note that a session came along, which goes on with the next start."""
+        self._session.park(parked)
 
     def config_seen(self, offset: int, data: bytes) -> None:
         """Note what the front end was told of the configuration space."""
@@ -312,6 +326,19 @@ class Requests:
         self._status = 0
         return [*self._rings.reset(), *self._session.end()]
 
+    # --- the device's state ---------------------------------------------------------
+
+    def _set_device_state_fd(self, message: Message) -> list[Effect]:
+        direction, phase = payloads.transfer(message.payload)
+        # Only a device that is suspended can be transferred, which is phase 0.
+        effect = _TRANSFERS.get(direction)
+        if phase or effect is None or self._rings.running:
+            return [_reply_number(message, _NO_FD | _FAILURE)]
+        return [effect(message.fds[0]), _reply_number(message, _NO_FD)]
+
+    def _check_device_state(self, _message: Message) -> list[Effect]:
+        return [CheckState()]
+
     # --- the table ------------------------------------------------------------------
 
     HANDLERS: ClassVar[dict[int, tuple[_P | None, Handler]]] = {
@@ -341,8 +368,15 @@ class Requests:
         _R.REM_MEM_REG: (_P.CONFIGURE_MEM_SLOTS, _rem_mem_reg),
         _R.SET_STATUS: (_P.STATUS, _set_status),
         _R.GET_STATUS: (_P.STATUS, _get_status),
+        _R.SET_DEVICE_STATE_FD: (_P.DEVICE_STATE, _set_device_state_fd),
+        _R.CHECK_DEVICE_STATE: (_P.DEVICE_STATE, _check_device_state),
     }
     """What each request needs negotiated, and what it does."""
 
+
+_TRANSFERS: Final[dict[int, type[SaveState | LoadState]]] = {
+    TransferDirection.SAVE: SaveState,
+    TransferDirection.LOAD: LoadState,
+}
 
 Handler: TypeAlias = Callable[[Requests, Message], list[Effect]]

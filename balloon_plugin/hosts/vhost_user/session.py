@@ -86,6 +86,11 @@ class Session:
             return None
         return Resume(self._told or 0, self._ready)
 
+    def park(self, parked: Resume) -> None:
+        """Note that a session came along, which goes on with the next start."""
+        self.phase, self._parked = Phase.PAUSED, parked
+        self._told, self._ready = parked.features, parked.ready
+
     def accept(self, features: int) -> None:
         """Note the feature bits that the driver accepted."""
         self._acked = features
