@@ -377,7 +377,7 @@ def test_a_queue_rules_out_larger_pages_that_would_make_of_it_another_balloon():
 
 @pytest.mark.parametrize("features", [None, 0])
 def test_what_a_queue_rules_out_the_host_does_not_bring_back(features):
-    policy = after(QueueSeen(0, 0x41000), features=features)
+    policy = after(QueueSeen(0, 0x41000), QueueSeen(1, 0x80000), features=features)
 
     observe(policy, GuestDescribed(GuestFacts(RAM, LITTLE)))
     observe(policy, *AMBIGUOUS, *STAYS)

@@ -94,6 +94,17 @@ def test_a_first_batch_of_256_is_of_a_driver_that_reads_its_target_wrong():
     )
 
 
+def test_a_driver_that_reads_its_target_wrong_keeps_to_what_it_reads():
+    session = begun(33)
+    session.inflate(pages(256, HIGH + 1))
+    session.read(swap(256))
+
+    session.inflate(pages(5, HIGH + 500))
+
+    assert session.entries < swap(256)
+    assert not session.alive
+
+
 def test_what_a_driver_took_counts_over_its_buffers():
     session = only_4k(33)
 

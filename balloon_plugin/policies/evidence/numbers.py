@@ -133,7 +133,8 @@ class Buffer:
         shift = page.bit_length() - 1
         match encoding:
             case Encoding.RIGHT:
-                return self._right and (page == 1 or page <= self._grain)
+                right = self._distinct and self._holds(0)
+                return right and (page == 1 or page <= self._grain)
             case Encoding.SWAPPED:
                 return self._distinct and self._swapped.fits(Encoding.RIGHT, page)
             case Encoding.UNSHIFTED:
@@ -147,10 +148,6 @@ class Buffer:
                 )
         # In slots of 8 bytes.
         return self._slots is not None and self._slots.fits(Encoding.RIGHT, 1)
-
-    @cached_property
-    def _right(self) -> bool:
-        return self._distinct and self._holds(0)
 
     def _holds(self, shift: int) -> bool:
         """Return whether every entry is in RAM, its numbers divided by a page."""

@@ -6,6 +6,7 @@ Pure: a kind goes in; what to show it, how to read it, and what that is called c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from balloon_plugin.events import Translation
 from balloon_plugin.policies.evidence.drivers import DriverKind
@@ -70,6 +71,7 @@ class Remedies:
         return "hold=no", "It is shown 0."
 
 
+@cache  # asked for at every event, and there are few kinds
 def translation(kind: DriverKind) -> Translation:
     """Return how to read the numbers and units of a kind."""
     return Translation(
@@ -81,6 +83,7 @@ def translation(kind: DriverKind) -> Translation:
     )
 
 
+@cache
 def numbering(kind: DriverKind) -> tuple[Encoding, int]:
     """Return what decides which pages the numbers of a kind stand for."""
     return kind.encoding, kind.page if kind.counts_guest_pages else 1

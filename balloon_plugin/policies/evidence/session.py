@@ -215,8 +215,10 @@ class Session:
 
         :param lent: is given the kind if they would have to be a page that is moved.
         """
-        before, after = self.entries, min(self.entries + len(entries), MOST)
-        if not self._may_reach(kind, before, after):
+        after = min(self.entries + len(entries), MOST)
+        # No entry is less than a unit, nor does a right driver stop below its target.
+        is_within = after <= self.latest and not kind.swaps_target
+        if not is_within and not self._may_reach(kind, self.entries, after):
             if not self._may_move(kind, len(entries)):
                 return False
             lent.append(kind)
@@ -288,8 +290,6 @@ class Session:
     def _may_reach(self, kind: DriverKind, before: int, after: int) -> bool:
         """Return whether a kind may grow to ``after`` entries, by what it has read."""
         latest = self.latest
-        if after <= latest and not kind.swaps_target:
-            return True  # no entry is less than a unit, nor a rest below the target
         if _reaches(kind, latest, before, after):
             return True
         reads = [

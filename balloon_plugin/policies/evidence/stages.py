@@ -93,8 +93,7 @@ def is_hopeless(session: Session) -> bool:
 def knows_pages(session: Session) -> bool:
     """Return whether all kinds left mean the same pages by what was inflated."""
     alive = session.alive
-    return (
-        len(alive) == 1
-        or not session.entries
-        or len({numbering(kind) for kind in alive}) == 1
-    )
+    if len(alive) == 1 or not session.entries:
+        return True
+    first = numbering(alive[0])
+    return all(numbering(kind) == first for kind in alive)
