@@ -10,8 +10,7 @@ reclaim if allowed, return the buffer, notify.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, Final
 
 from balloon_plugin import core, snapshot
@@ -25,18 +24,17 @@ from balloon_plugin.events import (
     FeaturesAcked,
     GuestDescribed,
     GuestFacts,
-    GuestFault,
     QueueSeen,
     TargetRead,
     TargetReply,
     TimePassed,
 )
-from balloon_plugin.features import DeviceOptions, config_size, queues
+from balloon_plugin.features import DeviceOptions, config_size
 from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import Host, hookimpl
-from balloon_plugin.inventory import Inventory, Pfns, take
-from balloon_plugin.kick import Fault, Kick
-from balloon_plugin.layouts import DEVICE_FEATURES_MASK, PAGE_SIZE, Feature, Queue
+from balloon_plugin.inventory import Inventory
+from balloon_plugin.layouts import DEVICE_FEATURES_MASK, PAGE_SIZE, Feature
+from balloon_plugin.service import Service
 from balloon_plugin.session import Session
 from balloon_plugin.status import Status
 
@@ -66,10 +64,7 @@ class Balloon:
         self._inventory = Inventory(self._gatekeeper)
         self._duties = Duties(self._gatekeeper)
         self._session = Session()
-        self._pages: dict[Queue, Callable[[Sequence[Pfns], Fault], None]] = {
-            Queue.INFLATEQ: self._inflate,
-            Queue.DEFLATEQ: self._inventory.deflate,
-        }
+        self._service = Service(self._gatekeeper, self._inventory, self._duties)
 
     # --- life ---
 
@@ -116,13 +111,8 @@ class Balloon:
         """Let time pass; do what has to be done without a kick."""
         host = self._living_host()
         self._gatekeeper.observe(TimePassed(host.now()))
-        kick = self._kick_of(Queue.STATSQ)
-        if kick is not None:
-            self._duties.statistics.look(kick, legacy=self._session.terms.legacy)
-            self._close_lost(kick)
-        self._ask_for_statistics()
-        if self._session.terms.told:
-            self._inventory.sweep(host)
+        self._offered()
+        self._service.pass_time(host, self._session)
 
     # --- negotiation ---
 
@@ -151,7 +141,8 @@ class Balloon:
         """Take the accepted bits; those never offered do not count."""
         surplus = features & DEVICE_FEATURES_MASK & ~self.get_features()
         if surplus:
-            self._fault(f"the driver accepted features never offered: {surplus:#x}")
+            what = f"the driver accepted features never offered: {surplus:#x}"
+            self._service.fault(self._session, what)
         self._session.features = features & ~surplus
         self._session.driver = True
         self._gatekeeper.observe(FeaturesAcked(features & ~surplus))
@@ -250,81 +241,18 @@ class Balloon:
     @hookimpl
     def queue_notify(self, index: int) -> bool:
         """Serve a queue within the budget; return whether more waits."""
-        roles = queues(self._offered())
-        kick = self._kick(index) if index < len(roles) else None
-        if kick is None:
-            return False
-        pages = self._pages.get(roles[index])
-        if pages is not None:
-            more = self._serve_pages(kick, pages)
-        else:
-            more = self._duties.serve(roles[index], kick, self._session.terms)
-        self._close_lost(kick)
-        return more
-
-    def _serve_pages(
-        self, kick: Kick, serve: Callable[[Sequence[Pfns], Fault], None]
-    ) -> bool:
-        batch = take(kick.queue, kick.host.memory, kick.fault)
-        if batch.chains:
-            self._see_queues(kick.host)
-            self._session.driver = self._session.looked = True
-            serve([pfns for pfns in batch.buffers if pfns], kick.fault)
-            kick.answer(batch.chains)
-        return batch.more
-
-    def _see_queues(self, host: Host) -> None:
-        """Tell where the driver keeps its queues, before anything that is in them."""
-        seen = self._session.seen
-        if len(seen) == len(self._pages):
-            return
-        for index in self._pages:
-            queue = host.queue(index)
-            if queue is not None and index not in seen:
-                seen.add(index)
-                self._gatekeeper.observe(QueueSeen(int(index), queue.desc))
-
-    def _inflate(self, buffers: Sequence[Pfns], fault: Fault) -> None:
-        told = self._session.terms.told
-        self._inventory.inflate(buffers, fault, self._living_host(), told=told)
-
-    def _close_lost(self, kick: Kick) -> None:
-        """Ask for a reset, once, where the ring itself is lost."""
-        if kick.queue.broken is not None and not self._session.lost:
-            self._session.lost = True
-            kick.fault(kick.queue.broken)
-            kick.host.needs_reset()
-
-    def _kick_of(self, role: Queue) -> Kick | None:
-        roles = queues(self._offered())
-        return self._kick(roles.index(role)) if role in roles else None
-
-    def _kick(self, index: int) -> Kick | None:
-        """Return a queue to be served, if the driver has started it.
-
-        §2.1.2, MUST NOT consume buffers before DRIVER_OK (D15); §3.1.2, MUST support a
-        legacy driver that uses the device before (D19).
-        """
-        host, session = self._living_host(), self._session
-        queue = host.queue(index)
-        early = not session.ready and not session.terms.legacy
-        if queue is None or early or session.lost:
-            return None
-        return Kick(host, queue, index, partial(self._fault, index=index))
+        self._offered()
+        return self._service.serve(index, self._living_host(), self._session)
 
     # --- statistics and hints ---
 
     @hookimpl
     def set_stats_interval(self, seconds: int) -> None:
         """Ask for statistics every so many seconds, or never."""
-        now = self._living_host().now()
-        self._duties.statistics.set_interval(seconds, now)
-        self._ask_for_statistics()
-
-    def _ask_for_statistics(self) -> None:
-        kick = self._kick_of(Queue.STATSQ) if self._session.ready else None
-        if kick is not None:
-            self._duties.ask_for_statistics(kick)
+        host = self._living_host()
+        self._duties.statistics.set_interval(seconds, host.now())
+        self._offered()
+        self._service.ask_for_statistics(host, self._session)
 
     @hookimpl
     def start_hinting(self) -> int:
@@ -382,15 +310,10 @@ class Balloon:
     @hookimpl
     def save(self) -> dict[str, Any]:
         """Return the whole driver session."""
-        now, session = self._living_host().now(), self._session
+        now = self._living_host().now()
         return snapshot.pack(
-            **session.config.save(),
+            **self._session.save(),
             **self._duties.save(now),
-            offered=session.offered,
-            faults=session.faults,
-            last_fault=session.last_fault,
-            features=session.features,
-            ready=session.ready,
             ledger=self._inventory.save(),
             policy=self._gatekeeper.save(),
         )
@@ -400,19 +323,7 @@ class Balloon:
         """Take over a saved session."""
         now = self._living_host().now()
         saved = snapshot.unpack(state)
-        session = Session(
-            core.ConfigSpace.load(saved),
-            offered=saved["offered"],
-            features=saved["features"],
-            ready=saved["ready"],
-            faults=saved["faults"],
-            last_fault=saved["last_fault"],
-        )
-        session.driver = session.ready or session.features is not None
-        session.looked = session.driver
-        session.idle = not session.driver
-        if session.offered is not None:
-            session.config.size = config_size(session.offered)
+        session = Session.load(saved)
         try:
             self._inventory.load(saved["ledger"])
         except ValueError as error:
@@ -423,11 +334,6 @@ class Balloon:
         ballooned = saved["actual"] or self._inventory.pages
         self._gatekeeper.load(saved["policy"], ballooned)
         self._inventory.adopt_translation()
-
-    def _fault(self, what: str, index: int | None = None) -> None:
-        self._session.faults += 1
-        self._session.last_fault = what
-        self._gatekeeper.emit(GuestFault(what, index))
 
     def _living_host(self) -> Host:
         if self._host is None:

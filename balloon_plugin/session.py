@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from balloon_plugin.core import ConfigSpace
 from balloon_plugin.duties.terms import Terms
+from balloon_plugin.features import config_size
 
 __all__ = ["Session"]
 
@@ -46,3 +48,32 @@ class Session:
     def terms(self) -> Terms:
         """What was agreed on."""
         return Terms(self.features or 0, self.config.poison_val)
+
+    def save(self) -> dict[str, Any]:
+        """Return its part of a snapshot."""
+        return {
+            **self.config.save(),
+            "offered": self.offered,
+            "features": self.features,
+            "ready": self.ready,
+            "faults": self.faults,
+            "last_fault": self.last_fault,
+        }
+
+    @classmethod
+    def load(cls, saved: dict[str, Any]) -> Session:
+        """Return the session that a snapshot describes."""
+        driver = saved["ready"] or saved["features"] is not None
+        session = cls(
+            ConfigSpace.load(saved),
+            offered=saved["offered"],
+            features=saved["features"],
+            ready=saved["ready"],
+            driver=driver,
+            looked=driver,
+            idle=not driver,
+            faults=saved["faults"],
+            last_fault=saved["last_fault"],
+        )
+        session.config.size = config_size(saved["offered"] or 0)
+        return session
