@@ -189,7 +189,7 @@ def test_the_target_is_honoured():
     assert made.host.count("config") >= 1
     assert made.host.discards == [(0, 10)]
     answered = made.recorder.of(TargetAnswered)
-    assert answered == [TargetAnswered(TargetReply(Answer.ACCEPTED, "", 100))]
+    assert answered == [TargetAnswered(TargetReply(Answer.ACCEPTED, "", 100), 100)]
     assert TargetRequested(100) in made.recorder.events
 
 
