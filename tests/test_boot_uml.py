@@ -290,6 +290,18 @@ def test_the_guest_gives_the_memory_and_gets_it_again(told, policy):
 
 
 @pytest.mark.real
+def test_its_rings_are_packed_and_that_proves_its_driver(told):
+    """Linux 6.1 accepts what is offered, and starts all of its rings at 0."""
+    story = told("evidence")
+
+    assert any("VIRTIO_F_RING_PACKED accepted" in text for text in story.texts)
+    assert story.result.states[-1] == "GOOD"
+    assert story.result.ending is Ending.REACHED
+    assert story.result.reclaimed == TARGET // 4096
+    assert story.result.intact
+
+
+@pytest.mark.real
 def test_a_driver_that_does_not_know_the_bit_is_refused_with_the_reason(told):
     story = told(REFUSING)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import struct
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from scripted import ScriptedDevice, boot
 
 from balloon_plugin.errors import HostError, PluginError
 from balloon_plugin.events import ByteOrder, GuestFacts, MemoryRange
+from balloon_plugin.features import DeviceOptions
 from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.profiles import find
 from balloon_plugin.hosts.simulated import Setup, SimulatedHost
@@ -26,6 +28,7 @@ STATS = Feature.VIRTIO_BALLOON_F_STATS_VQ.mask
 INDIRECT = Feature.VIRTIO_RING_F_INDIRECT_DESC.mask
 EVENT_IDX = Feature.VIRTIO_RING_F_EVENT_IDX.mask
 VERSION_1 = Feature.VIRTIO_F_VERSION_1.mask
+OPTIONS = [field.name for field in fields(DeviceOptions)]
 READY = ("OK", b"")
 
 
@@ -272,6 +275,41 @@ def test_guests_use_the_newest_rings_that_they_know(guest, packed, queue_size):
         assert running.driver.accepted & EVENT_IDX
         assert running.oops is None
         assert running.harm == 0
+
+
+@pytest.mark.parametrize("guest", ["linux-6.12-le-4k", "linux-6.12-v1-be-4k"])
+def test_every_queue_carries_the_same_over_rings_of_either_format(guest):
+    split, packed = all_duties(guest, INDIRECT), all_duties(guest, RING_FEATURES)
+
+    assert replace(split, features=None) == replace(packed, features=None)
+    assert split.ballooned == 100
+    assert split.stats
+    assert split.reported
+    assert split.hints.pages
+    assert split.features ^ packed.features == RING_FEATURES & ~INDIRECT
+
+
+def all_duties(guest, ring_features):
+    """Return what is known of a guest that did all that a balloon driver can do."""
+    profile, options = find(guest), dict.fromkeys(OPTIONS, True)
+    device = make_device("none", options=DeviceOptions(**options))
+    setup = Setup(
+        byte_order=profile.byte_order, legacy=False, ring_features=ring_features
+    )
+    with SimulatedHost(device, setup) as host:
+        running = Guest(profile, host)
+        running.run()
+        device.set_stats_interval(2)
+        for target in (1024, 100):
+            device.set_target(target)
+            running.run()
+            host.advance(5)
+            running.run()
+        device.start_hinting()
+        running.run()
+
+        assert running.harm == 0
+        return device.query()
 
 
 def test_a_packed_queue_survives_a_migration():
