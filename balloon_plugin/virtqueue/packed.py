@@ -83,7 +83,8 @@ class PackedQueue(DeviceQueue):
         self._laps = Laps(self._size)
         self._held: dict[int, int] = {}  # descriptors of each buffer
         self._outstanding = 0
-        self._next = self._used = self._start(base >> _HALF)
+        self._used = self._start(base >> _HALF)
+        self._go_to(self._used)
         self._asked: int | None = None
         self._device.store(_EVENT_FLAGS, VRING_PACKED_EVENT_FLAG_ENABLE)
 
@@ -154,7 +155,7 @@ class PackedQueue(DeviceQueue):
         """
         if self._broken is not None:
             return False
-        if self._available(self._next) is not None:
+        if self._shows_offer():
             return True
         if self._asked == self._next or not self._ring.event_idx:
             return False
@@ -162,7 +163,11 @@ class PackedQueue(DeviceQueue):
         self._device.store(_EVENT_PLACE, self._laps.encode(self._next))
         self._device.store(_EVENT_FLAGS, VRING_PACKED_EVENT_FLAG_DESC)
         self._fence()
-        return self._available(self._next) is not None
+        return self._shows_offer()
+
+    def _shows_offer(self) -> bool:
+        flags = self._marks.load(self._place * _STRIDE + _FLAGS)
+        return flags & MARKS == self._offer
 
     def _available(self, position: int) -> int | None:
         """Return the flags of a descriptor if it is available (§2.8.1)."""
@@ -175,7 +180,7 @@ class PackedQueue(DeviceQueue):
         Up to the end of the ring, or to the first that is a list or makes no sense.
         """
         chains: list[Chain] = []
-        first, offer = self._laps.place(self._next), self._laps.offer(self._next)
+        first, offer = self._place, self._offer
         count = min(limit, self._size - first, self._size - self._outstanding)
         every = self._marks.run(first * _STRIDE + _FLAGS, count, _STRIDE)
         for place, flags in enumerate(every, first):
@@ -227,7 +232,13 @@ class PackedQueue(DeviceQueue):
 
     def _advance(self, count: int) -> None:
         self._outstanding += count
-        self._next = self._laps.after(self._next, count)
+        self._go_to(self._laps.after(self._next, count))
+
+    def _go_to(self, position: int) -> None:
+        """Look for the next available descriptor there."""
+        self._next = position
+        self._place = self._laps.place(position)
+        self._offer = self._laps.offer(position)
 
     def _gather(self, head: int, elements: list[Element]) -> Chain:
         return gather(self._memory, head, self._meant(elements), MAX_CHAIN_DESCRIPTORS)
@@ -256,16 +267,18 @@ class PackedQueue(DeviceQueue):
 
         The driver looks at that alone until it is used (§2.8.2).
         """
-        (first, body), *others = self._use(heads)
-        for at, piece in others:
+        (first, body, mark), *others = self._use(heads)
+        for at, piece, _ in others:
             self._ring_view[at : at + len(piece)] = piece
-        self._ring_view[first + _DESCRIPTOR : first + len(body)] = body[_DESCRIPTOR:]
+        if len(body) > _DESCRIPTOR:
+            self._ring_view[first + _DESCRIPTOR : first + len(body)] = body[
+                _DESCRIPTOR:
+            ]
         self._ring_view[first : first + _BODY] = body[:_BODY]
-        flags = self._unpack(body)[-1]
-        self._marks.store(first // _WORD + _FLAGS, flags)
+        self._marks.store(first // _WORD + _FLAGS, mark)
 
-    def _use(self, heads: list[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield what marks buffers used, and where: pieces of the ring, in order.
+    def _use(self, heads: list[int]) -> Iterator[tuple[int, bytes, int]]:
+        """Yield what marks buffers used: pieces of the ring in order, and their flags.
 
         Used length 0: a balloon writes to no buffer (D5).
         """
@@ -277,7 +290,7 @@ class PackedQueue(DeviceQueue):
             part = heads[start:end]
             count = sum([self._held.pop(head) for head in part])
             body = b"".join([self._pack(0, 0, head, mark) for head in part])
-            yield place * _DESCRIPTOR, body
+            yield place * _DESCRIPTOR, body, mark
             self._outstanding -= count
             self._used = self._laps.after(self._used, count)
             start = end
