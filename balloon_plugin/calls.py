@@ -48,10 +48,13 @@ class Device:
 
     :ivar plugins: the device's own plugin manager, for registering observers and
         whatever else a host wants to add.
+    :ivar observers: the calls of all who listen, for an observer that has something to
+        tell the others.
     """
 
-    def __init__(self, plugins: pluggy.PluginManager) -> None:
+    def __init__(self, plugins: pluggy.PluginManager, observers: ObserverCalls) -> None:
         self.plugins = plugins
+        self.observers = observers
         self._hook = plugins.hook
 
     def realize(self, host: Host) -> None:

@@ -66,7 +66,7 @@ def make_device(
         calls, listeners, plugins = _gather(policy, observers, name)
         plugins.register(Balloon(calls, listeners, options), name=_DEVICE)
         plugins.check_pending()
-    return Device(plugins)
+    return Device(plugins, listeners)
 
 
 def make_gatekeeper(

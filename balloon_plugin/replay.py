@@ -9,7 +9,7 @@ same any more; then the first event where it strays is said.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from balloon_plugin.events import (
@@ -23,6 +23,7 @@ from balloon_plugin.events import (
     Judgement,
     PagesDeflated,
     PagesInflated,
+    PolicyChanged,
     StateLoaded,
     StatsReceived,
     TargetAnswered,
@@ -88,21 +89,12 @@ class Session:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the session as a flat record, for JSON and tables."""
-        verdict, shadow = self.shadow.verdict, self.shadow
-        diverged, guesses = shadow.diverged, shadow.guesses
         return {
-            "policy": shadow.policy,
             "first": self.first,
             "last": self.last,
             "recorded": self.recorded.judgement.value,
             "recorded_state": self.recorded.state,
-            "verdict": verdict.judgement.value,
-            "state": verdict.state,
-            "defects": [defect.name for defect in verdict.defects],
-            "evidence": [asdict(item) for item in verdict.evidence],
-            "diverges_from": diverged.at if diverged else None,
-            "guesses_from": guesses.at if guesses else None,
-            "guesses_why": guesses.why if guesses else "",
+            **self.shadow.as_dict(),
         }
 
 
@@ -151,7 +143,7 @@ def replay(
     """Run a trace against a policy, and yield what each event leads to.
 
     :param header: of the trace.
-    :param moments: what is in it, as from :func:`balloon_plugin.trace.decode`.
+    :param moments: what is in it, as from :func:`balloon_plugin.trace.lines.decode`.
     :param policy: a policy's name with options or an object; if ``None``, the one that
         was recorded.
     :raises PluginError: if the policy cannot be made.
@@ -201,11 +193,15 @@ class _Run:
             match moment.entry:
                 case GateChanged(gate=gate):
                     self._gate = gate
+                case PolicyChanged():
+                    # What follows is another policy's, whatever the header says.
+                    self._same = False
                 case VerdictChanged(verdict=verdict) | Concluded(verdict=verdict):
                     self._verdict = verdict
                     concluded.append(verdict)
             if not isinstance(moment.entry, Concluded):
                 self._shadow.balloon_event(moment.entry)
+        self._shadow.settle()
         status = self._shadow.status()
         first, *told = scene
         return Step(

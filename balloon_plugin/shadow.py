@@ -17,8 +17,8 @@ which events do not tell; gates are compared again afterwards.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Final, get_args
 
 from balloon_plugin.events import (
     ActualWritten,
@@ -83,6 +83,23 @@ class ShadowStatus:
     guesses: ShadowGuesses | None = None
     dropped: str = ""
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as a flat record, for JSON and tables."""
+        verdict, diverged, guesses = self.verdict, self.diverged, self.guesses
+        return {
+            "policy": self.policy,
+            "events": self.events,
+            "verdict": verdict.judgement.value,
+            "state": verdict.state,
+            "defects": [defect.name for defect in verdict.defects],
+            "evidence": [asdict(item) for item in verdict.evidence],
+            "divergences": self.divergences,
+            "diverges_from": diverged.at if diverged else None,
+            "guesses_from": guesses.at if guesses else None,
+            "guesses_why": guesses.why if guesses else "",
+            "dropped": self.dropped,
+        }
+
 
 class Shadow:
     """One policy that looks on; an observer, or to be shown a recording.
@@ -127,8 +144,7 @@ class Shadow:
         return self._keeper.policy_name
 
     def status(self) -> ShadowStatus:
-        """Return what is known now; not while an event is being told."""
-        self.settle()
+        """Return what is known now; of the last event only after :meth:`settle`."""
         return ShadowStatus(
             policy=self.policy,
             events=self._events,
@@ -185,7 +201,10 @@ class Shadow:
                 keeper.observe(event)
 
     def settle(self) -> None:
-        """Compare the gates after the last event, now that the live one stands."""
+        """Compare the gates after the last event: what followed from it is known.
+
+        The next event does so by itself; call this where there is none to come.
+        """
         if not self._unsettled or self.inhibited:
             return
         self._unsettled = False

@@ -10,9 +10,12 @@ from fakes import ScriptedPolicy
 
 from balloon_plugin import make_device
 from balloon_plugin.events import (
+    Answer,
     DeviceReset,
+    Gate,
     GateChanged,
     PagesReclaimed,
+    PolicyChanged,
     ShadowDiverged,
     TargetAnswered,
     TargetRead,
@@ -218,3 +221,13 @@ def test_it_goes_through_json(recorded):
     assert session["recorded_state"] == "GOOD"
     assert session["guesses_from"] == result.sessions[0].shadow.guesses.at
     assert session["diverges_from"] == 2
+
+
+def test_after_another_policy_came_nothing_is_expected_of_the_first(recorded):
+    header, moments = recorded("linux-3.4-le-4k", "probe")
+    change = Moment(moments[-1].at, PolicyChanged("none", held=False))
+    other = GateChanged(Gate(7, reclaim=True, targets=Answer.ACCEPTED))
+    after = Moment(moments[-1].at, other)
+
+    assert again((header, [*moments, after])).faithful is False
+    assert again((header, [*moments, change, after])).strays == ""

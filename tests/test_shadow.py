@@ -54,6 +54,7 @@ class Watched:
     def see(self, *events):
         for event in events:
             self.shadow.balloon_event(event)
+        self.shadow.settle()
         return self.shadow.status()
 
 
@@ -66,6 +67,7 @@ def beside(live, shadow, drive):
     device.plugins.register(onlooker)
     device.realize(FakeHost(ram=((0, 64),)))
     drive(device)
+    onlooker.settle()
     return device, onlooker.status(), told
 
 

@@ -82,8 +82,8 @@ def command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentP
     return parser
 
 
-def add_policy(parser: argparse.ArgumentParser) -> None:
-    """Add the policy of one device."""
+def add_policy(parser: Any) -> None:
+    """Add the policy of one device, to a parser or a group in one."""
     parser.add_argument(
         "--policy",
         default=DEFAULT_POLICY,

@@ -10,16 +10,16 @@ import re
 import resource
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from balloon_plugin import control, narrate, show
 from balloon_plugin.calls import Device
+from balloon_plugin.cli.companions import Companions, add_companions
 from balloon_plugin.cli.parsing import (
     add_facts,
     add_features,
-    add_policy,
     command,
     member,
     size,
@@ -31,7 +31,6 @@ from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.state_file import StateError
 from balloon_plugin.hosts.vhost_user.daemon import Daemon, Slot
 from balloon_plugin.layouts import PAGE_SIZE
-from balloon_plugin.manager import make_device
 
 __all__ = ["add"]
 
@@ -51,7 +50,7 @@ def add(commands: Any) -> None:
         help="a socket to make and listen on; give several for several guests, which "
         "are called by their NAME (default: that of the file, without its suffix)",
     )
-    add_policy(parser)
+    add_companions(parser)
     add_features(parser)
     parser.add_argument(
         "--target",
@@ -86,15 +85,19 @@ def _serve(arguments: argparse.Namespace) -> int:
     with Daemon() as daemon, contextlib.ExitStack() as stack:
         _end_by_signals(daemon)
         _allow_descriptors()
-        slots = _add_slots(daemon, arguments)
+        companions = Companions(arguments, stack)
+        slots = _add_slots(daemon, companions, arguments)
         guests = {name: slot.device for name, slot in slots.items()}
         if arguments.control:
-            server = control.ControlServer(arguments.control, guests, daemon.call)
+            server = control.ControlServer(
+                arguments.control, guests, daemon.call, companions.about
+            )
             stack.enter_context(server)
         if arguments.metrics:
             stack.enter_context(_metrics_server(arguments.metrics, guests))
         for name, slot in slots.items():
-            how = f"policy {arguments.policy}{', as it was' * slot.restored}"
+            policy = companions.policy_of(name)
+            how = f"policy {policy}{', as it was' * slot.restored}"
             show.line(f"{name}: waiting for a front end on {slot.path} ({how})")
             stack.enter_context(_narrated(name, slot.device))
             if arguments.target is not None and not slot.restored:
@@ -103,10 +106,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0 if len(slots) == len(arguments.socket) else 1
 
 
-def _add_slots(daemon: Daemon, arguments: argparse.Namespace) -> dict[str, Slot]:
+def _add_slots(
+    daemon: Daemon, companions: Companions, arguments: argparse.Namespace
+) -> dict[str, Slot]:
     """Return the slot of each guest; no guest has to wait for another's damage."""
     slots: dict[str, Slot] = {}
     damage = None
+    options = DeviceOptions().changed(arguments.feature)
     for name, path in arguments.socket:
         if name in slots:
             raise HostError(
@@ -114,7 +120,8 @@ def _add_slots(daemon: Daemon, arguments: argparse.Namespace) -> dict[str, Slot]
                 f"--socket NAME={path}"
             )
         try:
-            slots[name] = _add_slot(daemon, name, path, arguments)
+            make = functools.partial(companions.make, name, options)
+            slots[name] = _add_slot(daemon, (name, path), make, arguments)
         except StateError as error:
             damage = error
             _log.warning("%s: not served: %s", name, error)
@@ -157,13 +164,15 @@ def _metrics_server(
 
 
 def _add_slot(
-    daemon: Daemon, name: str, path: Path, arguments: argparse.Namespace
+    daemon: Daemon,
+    guest: tuple[str, Path],
+    make: Callable[[], Device],
+    arguments: argparse.Namespace,
 ) -> Slot:
-    options = DeviceOptions().changed(arguments.feature)
-    state = arguments.state
+    (name, path), state = guest, arguments.state
     return daemon.add(
         path,
-        functools.partial(make_device, arguments.policy, options=options),
+        make,
         byte_order=member(ByteOrder, arguments.byte_order),
         page_size=arguments.page_size,
         state=state / f"{name}.state" if state else None,

@@ -196,7 +196,7 @@ def _query_status(site: Site, arguments: Arguments) -> Any:
     plain["gate"]["targets"] = status.gate.targets.value
     if status.stats is not None:
         plain["stats"] = {"age": status.stats.age, "values": named(status)}
-    return plain
+    return plain | site.about(name)
 
 
 def _query_verdict(device: ControlledDevice, _arguments: Arguments) -> Any:

@@ -65,7 +65,23 @@ def status_lines(status: Answer) -> list[tuple[str, str]]:
     ]
     if status["inhibited"] is not None:
         lines.insert(3, ("inhibited", status["inhibited"]))
+    if "split" in status:
+        split = status["split"]
+        lines.append(("chosen", f"by {split['shares']}, salt {split['salt']!r}"))
+    lines += [("shadow", _shadow(shadow)) for shadow in status.get("shadows", ())]
     return lines
+
+
+def _shadow(shadow: Answer) -> str:
+    """Say what a policy that looks on makes of the driver, and what that is worth."""
+    if shadow["dropped"]:
+        return f"{shadow['policy']}: looks on no more, {shadow['dropped']}"
+    text = f"{shadow['policy']}: {shadow['verdict']} ({shadow['state']})"
+    if shadow["diverges_from"] is not None:
+        text += f", acts otherwise from event {shadow['diverges_from']} on"
+    if shadow["guesses_from"] is not None:
+        text += f", a guess since {shadow['guesses_from']}: {shadow['guesses_why']}"
+    return text
 
 
 def _memory(status: Answer) -> str:

@@ -12,7 +12,7 @@ import os
 import selectors
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -48,13 +48,23 @@ class ControlServer:
     :param guests: the devices by the names of their guests.
     :param run: runs a function where the devices live, and returns or raises what it
         does; called from the server's thread.
+    :param about: returns what a query of a guest shows besides its device, by its
+        name; called where the devices live.
     :raises HostError: if something is alive there, or the socket cannot be made.
     """
 
-    def __init__(self, path: Path, guests: Mapping[str, Device], run: Run) -> None:
+    def __init__(
+        self,
+        path: Path,
+        guests: Mapping[str, Device],
+        run: Run,
+        about: Callable[[str], dict[str, Any]] = lambda _guest: {},
+    ) -> None:
         self._file = SocketFile(path)
         self._guests = dict(guests)
-        self._site = Site(self._guests, __version__, self._change_policy, time.time)
+        self._site = Site(
+            self._guests, __version__, self._change_policy, time.time, about
+        )
         self._devices_run = run
         self._observers: dict[str, _Observer] = {}
         self._stirred: set[str] = set()

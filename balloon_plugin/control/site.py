@@ -47,12 +47,14 @@ class Site:
     :ivar change_policy: lets another policy judge a guest; called with the guest's name
         and that of the policy, with its options.
     :ivar now: returns the time of day, in seconds since 1970.
+    :ivar about: returns what a query of a guest shows besides its device, by its name.
     """
 
     guests: Mapping[str, ControlledDevice]
     version: str
     change_policy: Callable[[str, str], None]
     now: Callable[[], float]
+    about: Callable[[str], dict[str, Any]] = lambda _guest: {}
 
     def find(self, name: str | None) -> str:
         """Return the name of the guest that is meant.

@@ -32,7 +32,16 @@ from balloon_plugin.trace.forms import (
     record,
 )
 
-__all__ = ["VERSION", "Concluded", "Entry", "Header", "Moment", "decode", "encode"]
+__all__ = [
+    "VERSION",
+    "Concluded",
+    "Entry",
+    "Header",
+    "Moment",
+    "decode",
+    "decode_moment",
+    "encode",
+]
 
 VERSION: Final = 1
 """Written into every trace; grows when older readers would misread a newer trace."""
@@ -158,7 +167,11 @@ def encode(value: Header | Moment) -> bytes:
 
 
 def _line(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    return _ENCODER.encode(value).encode() + b"\n"
+
+
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))
+"""Made once: :func:`json.dumps` makes one each time if it is not the usual one."""
 
 
 # --- reading ------------------------------------------------------------------------
@@ -204,7 +217,7 @@ def _header(line: bytes) -> Header:
 def _moments(lines: Iterable[bytes]) -> Iterator[Moment]:
     for number, line in enumerate(lines, 2):
         try:
-            yield _moment(_parsed(line))
+            yield decode_moment(line)
         except ValueError as error:
             raise HostError(
                 f"line {number} of the trace is damaged ({error}); what is before it "
@@ -212,8 +225,12 @@ def _moments(lines: Iterable[bytes]) -> Iterator[Moment]:
             ) from error
 
 
-def _moment(found: object) -> Moment:
-    match found:
+def decode_moment(line: bytes) -> Moment:
+    """Return what is in one line after the header.
+
+    :raises ValueError: if it makes no sense.
+    """
+    match _parsed(line):
         case [at, str(name), *values] if type(at) is int and at >= 0:
             if name not in _FORMS:
                 raise ValueError(f"{name!r} is no event that this version knows")
