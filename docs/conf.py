@@ -20,7 +20,10 @@ html_title = f"{project} {release}"
 # Everything that is mentioned has to be found, without asking the network.
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections\.abc|enum|pathlib|pluggy|struct|typing)\..*"),
+    (
+        "py:.*",
+        r"(collections\.abc|concurrent\.futures|enum|pathlib|pluggy|struct|typing)\..*",
+    ),
 ]
 
 autodoc_member_order = "bysource"

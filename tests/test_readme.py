@@ -7,7 +7,9 @@ from pathlib import Path
 
 from balloon_plugin.cli import main
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
@@ -34,3 +36,19 @@ def test_the_comparison_is_what_the_command_prints(capsys):
     ]
     assert len(shown) == len(table)
     assert shown == [row.split() for row in table]
+
+
+def test_its_pictures_are_there_and_told_in_words():
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
+    assert README.count("<img ") == README.count(" alt=")
+
+
+def test_what_its_picture_says_is_what_the_documentation_says():
+    (words,) = re.findall(r'alt="(.*?)"', README, re.DOTALL)
+    price = re.findall(r"than (\d+) unusable balloons", " ".join(words.split()))
+
+    page = (ROOT / "docs" / "sweep.md").read_text()
+    assert price == re.findall(r"worth more to you than (\d+) \(", page)

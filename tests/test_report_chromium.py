@@ -20,7 +20,7 @@ from balloon_plugin.sweep import decide
 
 pytestmark = pytest.mark.real
 
-WIDTHS = (360, 1280)
+WIDTHS = (360, 700, 1000, 1280)
 
 HARNESS = """\
 <!doctype html>
@@ -95,8 +95,11 @@ def browse(require_real, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages():
-    fine, harms, refuses = {}, {"harm": 16, "right": False}, {"usable": False}
-    groups = ("old", 10, (harms, refuses)), ("new", 90, (fine, fine))
+    harms = {"harm": 16, "right": False, "taken": 123_456}
+    groups = (
+        ("old", 10_001, (harms, {"usable": False, "taken": 98_765})),
+        ("new", 89_999, ({"taken": 77}, {})),
+    )
     swept = result(["probe", "feature-bit"], *groups)
     guests = [find("linux-3.3-be-64k"), find("linux-3.4-be-64k")]
     rows = list(compare(guests, ["none", "probe", "feature-bit", "evidence"]))
@@ -116,7 +119,7 @@ def test_a_report_fits_and_is_whole(browse, pages, name, width):
     assert (seen["wide"], seen["cut"]) == ([], [])
     # Of each picture that size which belongs to this width.
     assert len(seen["pictures"]) == pages[name].count("<svg ") / 2
-    assert min(seen["pictures"]) > 0.8 * min(width, 960)
+    assert min(seen["pictures"]) > 0.8 * min(width, 1000)
     assert "What each policy did" in seen["texts"]
     assert {"probe", "feature-bit"} <= {*seen["drawn"]}
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +18,7 @@ from balloon_plugin.compare import run as one_run
 from balloon_plugin.compare.circumstances import find as find_circumstance
 from balloon_plugin.errors import HostError, PluginError
 from balloon_plugin.guests.profiles import find as find_guest
-from balloon_plugin.sweep import decide, processes, sweep, work
+from balloon_plugin.sweep import decide, processes, sweep, version, work
 from balloon_plugin.sweep.export import as_document
 
 POLICIES = ("probe", "evidence")
@@ -228,3 +230,38 @@ def test_an_interrupted_sweep_ends_at_once_and_goes_on_later(fleet, tmp_path):
     assert err.endswith(f"which are in {kept}: the same command goes on from there\n")
     done = kept.read_text().count("\n") - 1
     assert int(err.split()[3]) == done
+
+
+# --- versions -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A policy of another package; return the file that it is in."""
+    source = "class Policy:\n    def policy_observe(self, event): ...\n"
+    package = tmp_path / "a_stranger"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "inner.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    policy = importlib.import_module("a_stranger.inner").Policy
+    monkeypatch.setattr(version, "make_policy", lambda _: policy())
+    yield package / "inner.py"
+    version.version_of.cache_clear()
+    del sys.modules["a_stranger.inner"], sys.modules["a_stranger"]
+
+
+def test_a_policys_own_code_is_part_of_its_version(stranger):
+    version.version_of.cache_clear()
+    before = version.version_of("stranger")
+    stranger.write_text(stranger.read_text() + "# changed\n")
+
+    version.version_of.cache_clear()
+
+    assert version.version_of("stranger") != before
+
+
+def test_the_version_of_a_policy_of_ours_is_the_packages():
+    version.version_of.cache_clear()
+
+    assert version.version_of("probe") == version.version_of("probe:pages=32")

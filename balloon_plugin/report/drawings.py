@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from balloon_plugin.events import Answer
 from balloon_plugin.report.axis import Axis
 from balloon_plugin.report.pictures import ROLES, Size
-from balloon_plugin.report.timeline import Span, Timeline
+from balloon_plugin.report.timeline import Ask, Span, Timeline
 from balloon_plugin.sweep.intervals import Estimate
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def draw_timelines(timelines: Sequence[Timeline], figure: Figure, size: Size) ->
             sharex=lines,
         )
         _draw_lines(lines, timeline, axis, most)
+        for ask in timeline.asks:
+            _draw_ask(lines, axis.place(timeline, ask.at), ask, size)
         _draw_states(states, timeline, axis, width * size[1])
         last = timeline is timelines[-1]
         _label_time(states, axis, timeline.unit if last else "", size)
@@ -76,8 +78,6 @@ def _draw_lines(axes: Axes, timeline: Timeline, axis: Axis, most: int) -> None:
     axes.set_title(
         timeline.outcome, loc="right", fontsize=7.5, color=ROLES["muted"], pad=14
     )
-    for ask in timeline.asks:
-        _draw_ask(axes, axis.place(timeline, ask.at), ask.num_pages, ask.answer)
     for number, at in numbered(timeline):
         _draw_number(axes, axis.place(timeline, at), number)
 
@@ -103,10 +103,10 @@ def _scale(axes: Axes, axis: Axis, most: int) -> None:
         axes.axvline(start, color=ROLES["rule"], lw=0.8)
 
 
-def _draw_ask(axes: Axes, x: float, num_pages: int, answer: Answer) -> None:
-    text = f"asked for {num_pages}"
-    if answer is not Answer.ACCEPTED:
-        text += f": {answer.value}"
+def _draw_ask(axes: Axes, x: float, ask: Ask, size: Size) -> None:
+    text = f"asked for {ask.num_pages}" if size[0] == "wide" else str(ask.num_pages)
+    if ask.answer is not Answer.ACCEPTED:
+        text += f": {ask.answer.value}"
     axes.axvline(x, color=ROLES["muted"], lw=0.7, ls=":")
     axes.annotate(
         text,

@@ -58,7 +58,7 @@ class Picture:
     """A picture.
 
     :ivar caption: what it shows.
-    :ivar svg: elements, from :func:`~balloon_plugin.report.pictures.picture`.
+    :ivar svg: elements of HTML, as ``report.pictures.picture`` returns them.
     """
 
     caption: str

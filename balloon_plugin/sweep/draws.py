@@ -1,6 +1,6 @@
 """Which guests in which circumstances, and how often: the same for the same seed.
 
-Pure. Every respect in which guests differ has dice of its own, which are thrown once
+Every respect in which guests differ has dice of its own, which are thrown once
 for each guest. So the first thousand of ten thousand draws are those of a sweep of a
 thousand, and whoever changes one table of a population changes no other draw.
 """

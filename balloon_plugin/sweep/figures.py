@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from balloon_plugin.sweep.intervals import Estimate
 from balloon_plugin.sweep.measures import Measure
 
 __all__ = ["amount", "between", "figure", "percent", "points", "price"]
 
+_NOTHING: Final = 1e-9
+"""A percentage that is 0, but for the last bit of a float."""
+
 
 def figure(value: float, measure: Measure, runs: int) -> str:
     """Return a rate as a percentage or an amount, without its unit."""
     if measure.is_share:
-        return f"{100 * value:.{_decimals(runs)}f}"
+        return _per_cent(value, runs)
     return amount(value)
 
 
@@ -52,14 +56,21 @@ def amount(value: float) -> str:
 
 
 def _hundredths(estimate: Estimate, runs: int) -> tuple[str, str, str]:
-    places = _decimals(runs)
     value, low, high = (
-        f"{100 * each:.{places}f}"
-        for each in (estimate.value, estimate.low, estimate.high)
+        _per_cent(each, runs) for each in (estimate.value, estimate.low, estimate.high)
     )
     return value, low, high
 
 
-def _decimals(runs: int) -> int:
-    """Return how many decimals of a percentage so many runs can tell apart."""
-    return max(1, len(str(runs)) - 3)
+def _per_cent(value: float, runs: int) -> str:
+    """Return a percentage with as many decimals as so many runs can tell apart.
+
+    More, where fewer would turn a few into none, or nearly all into all.
+    """
+    exact = 100 * value
+    decimals = max(1, len(str(runs)) - 4)
+    while True:
+        text = f"{exact:.{decimals}f}"
+        if float(text) not in (0, 100) or exact in (0, 100) or abs(exact) < _NOTHING:
+            return text.removeprefix("-") if not float(text) else text
+        decimals += 1
