@@ -113,6 +113,17 @@ def test_what_was_shown_to_be_wrong_no_feature_proves():
     assert seen(policy)[:2] == (BUGGY, "HELD")
 
 
+def test_nor_what_silence_has_shown():
+    silence = TimePassed(0), TimePassed(5)
+    policy = after(*FILLED[:2], *silence, *SHRUNK[:2])
+    assert seen(policy)[:2] == (BUGGY, "WORKING")
+
+    observe(policy, FeaturesAcked(INDIRECT | REPORTING))
+
+    assert seen(policy)[:2] == (BUGGY, "WORKING")
+    assert policy.policy_verdict().defects == (Defect.NO_ACTUAL,)
+
+
 @pytest.mark.parametrize("page", [2, 4, 8, 16, 256])
 def test_a_right_driver_with_large_pages_rounds_up(page):
     taken = -(-33 // page) * page
