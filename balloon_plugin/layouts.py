@@ -41,6 +41,7 @@ class Feature(enum.IntEnum):
     VIRTIO_BALLOON_F_PAGE_POISON = 4
     VIRTIO_BALLOON_F_REPORTING = 5
     VIRTIO_F_NOTIFY_ON_EMPTY = 24
+    VHOST_F_LOG_ALL = 26
     VIRTIO_F_ANY_LAYOUT = 27
     VIRTIO_RING_F_INDIRECT_DESC = 28
     VIRTIO_RING_F_EVENT_IDX = 29
@@ -235,6 +236,8 @@ VHOST_USER_NEED_REPLY_MASK: Final = 0x8
 VHOST_USER_VRING_IDX_MASK: Final = 0xFF
 VHOST_USER_VRING_NOFD_MASK: Final = 0x100
 VHOST_USER_MEMORY_BASELINE_NREGIONS: Final = 8
+VHOST_VRING_F_LOG: Final = 0
+"""The bit by number, as in the Linux header."""
 VHOST_USER_MAX_CONFIG_SIZE: Final = 256
 
 
@@ -342,6 +345,7 @@ VHOST_USER_INFLIGHT: Final = _declare(
     "vhost_user_inflight",
     "u64 mmap_size; u64 mmap_offset; u16 num_queues; u16 queue_size;",
 )
+VHOST_USER_LOG: Final = _declare("vhost_user_log", "u64 mmap_size; u64 mmap_offset;")
 VHOST_USER_TRANSFER_DEVICE_STATE: Final = _declare(
     "vhost_user_transfer_device_state", "u32 direction; u32 phase;"
 )
@@ -364,6 +368,7 @@ LAYOUTS: Final = (
     VHOST_USER_SINGLE_MEMORY_REGION,
     VHOST_USER_CONFIG,
     VHOST_USER_INFLIGHT,
+    VHOST_USER_LOG,
     VHOST_USER_TRANSFER_DEVICE_STATE,
 )
 """Every structure, for tests that compare them with the Linux headers."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TypeVar
+from unittest import mock
 
 import pytest
 from command_line import command
@@ -17,8 +19,16 @@ from command_line import command
 from balloon_plugin import cli
 from balloon_plugin.cli import boot
 from balloon_plugin.errors import HostError
+from balloon_plugin.hosts.vhost_user import connection
 
 T = TypeVar("T")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobody_rests():
+    """Let turns be long where the machine is slow; tests of that say what is long."""
+    with mock.patch.object(connection, "LONG_TURN", math.inf):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -758,10 +758,10 @@ def test_nonsense_without_end_ends_the_connection(qemu, caplog):
 
 def test_requests_that_are_not_supported_are_survived(front_end):
     before = open_fds()
-    front_end.raw(struct.pack("=IIIQ", 7, 9, 8, 0), [front_end.fd("log")])
+    front_end.raw(struct.pack("=IIIQ", 19, 9, 8, 0), [front_end.fd("log")])
     front_end.settle()
 
-    assert front_end.replies() == [(7, number(1))]
+    assert front_end.replies() == [(19, number(1))]
     assert front_end.say(Sent("GET_FEATURES"))
     assert len(open_fds() - before) == 2  # the log, and the socket now accepted
 

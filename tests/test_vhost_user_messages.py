@@ -164,7 +164,7 @@ def test_payloads_become_values():
     assert payloads.number(struct.pack("=Q", 77)) == 77
     assert payloads.vring_state(struct.pack("=II", 1, 2)) == (1, 2)
     assert payloads.vring_address(struct.pack("=IIQQQQ", 1, 9, 2, 3, 4, 9)) == (
-        payloads.VringAddress(queue=1, desc=2, used=3, avail=4)
+        payloads.VringAddress(queue=1, desc=2, used=3, avail=4, log=9)
     )
     assert payloads.region(bytes(8) + fields) == region
     assert payloads.memory_table(struct.pack("=II", 2, 0) + fields * 2) == (region,) * 2

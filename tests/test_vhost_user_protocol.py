@@ -725,9 +725,9 @@ NONSENSE = {
         "SET_FEATURES",
         number(1 << 33),
     ),
-    "SET_PROTOCOL_FEATURES has bits never offered: 0x2": (
+    "SET_PROTOCOL_FEATURES has bits never offered: 0x4": (
         "SET_PROTOCOL_FEATURES",
-        number(2),
+        number(4),
     ),
     "SET_MEM_TABLE comes with 0 file descriptors": ("SET_MEM_TABLE", traces.table(RAM)),
     "SET_MEM_TABLE comes with 1 file descriptors": (
@@ -849,18 +849,27 @@ def test_what_has_a_reply_can_only_be_refused_by_ending(qemu, request_, payload)
         ("GET_STATUS", "STATUS"),
         ("SET_VRING_ENDIAN", "CROSS_ENDIAN"),
         ("SET_BACKEND_REQ_FD", "BACKEND_REQ"),
+        ("SET_LOG_BASE", "LOG_SHMFD"),
+        ("SET_DEVICE_STATE_FD", "DEVICE_STATE"),
+        ("CHECK_DEVICE_STATE", "DEVICE_STATE"),
     ],
 )
 def test_what_needs_a_protocol_feature_is_refused_without(link, request_, feature):
-    payloads = {"GET_CONFIG": traces.config(0, b""), "SET_VRING_ENDIAN": state(0, 0)}
-    fds = ("channel",) if request_ == "SET_BACKEND_REQ_FD" else ()
+    payloads = {
+        "GET_CONFIG": traces.config(0, b""),
+        "SET_VRING_ENDIAN": state(0, 0),
+        "SET_LOG_BASE": bytes(16),
+        "SET_DEVICE_STATE_FD": bytes(8),
+    }
+    with_fd = ("SET_BACKEND_REQ_FD", "SET_LOG_BASE", "SET_DEVICE_STATE_FD")
+    fds = ("fd",) if request_ in with_fd else ()
 
     turn = link.refused(request_, payloads.get(request_, b""), fds)
 
     assert turn.problem == f"{request_} came without {feature} negotiated"
 
 
-@pytest.mark.parametrize("code", [0, 6, 28, 35, 41, 77, 2**32 - 1])
+@pytest.mark.parametrize("code", [0, 19, 28, 35, 41, 77, 2**32 - 1])
 @pytest.mark.parametrize("ack", [True, False])
 def test_requests_that_are_not_supported_are_survived(link, code, ack):
     data = struct.pack("=III", code, 1 | ack << 3, 4)

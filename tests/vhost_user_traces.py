@@ -25,6 +25,8 @@ CODES = {
     "SET_OWNER": 3,
     "RESET_OWNER": 4,
     "SET_MEM_TABLE": 5,
+    "SET_LOG_BASE": 6,
+    "SET_LOG_FD": 7,
     "SET_VRING_NUM": 8,
     "SET_VRING_ADDR": 9,
     "SET_VRING_BASE": 10,
@@ -52,11 +54,13 @@ CODES = {
 
 LEGACY = 1 << 30 | 1 << 28
 MODERN = LEGACY | 1 << 32
-OFFERED = MODERN | 1 << 29 | 1 << 34
+OFFERED = MODERN | 1 << 26 | 1 << 29 | 1 << 34
 """By us, besides the device's own. The traces are from before rings had two more."""
 
 UML_PROTOCOL = 1 << 3 | 1 << 5 | 1 << 9
-QEMU_PROTOCOL = 1 << 0 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
+QEMU_PROTOCOL = (
+    1 << 0 | 1 << 1 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
+)
 """All that is offered."""
 
 GUEST_RAM = 0x4000_0000

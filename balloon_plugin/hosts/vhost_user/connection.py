@@ -80,7 +80,7 @@ def _guarded(
             _log.exception("%s: the device failed", self.name)
             self._keeper.abandon()
             self.close("the connection ends because the device failed")
-        if self._host.mapped.torn:
+        if self._host.mapped.torn or self._host.log.torn:
             self._keeper.abandon()
             self.close("the connection ends: the front end took its memory away")
         took = time.thread_time() - began
@@ -307,6 +307,9 @@ class Connection:
             ),
             effects.LoadState: lambda effect: self._begin_transfer(effect.fd, None),
             effects.CheckState: lambda _: self._check_state(),
+            effects.SetLog: lambda effect: host.log.replace(effect.log, effect.fd),
+            effects.SetLogNotifier: self._set_log_notifier,
+            effects.LogDiscards: self._log_discards,
             effects.SetMemory: self._set_memory,
             effects.AddMemory: self._add_memory,
             effects.RemoveMemory: self._remove_memory,
@@ -360,8 +363,21 @@ class Connection:
         finally:
             self._host.resume()
 
+    def _log_discards(self, effect: effects.LogDiscards) -> None:
+        self._host.log.discards = effect.on
+
+    def _set_log_notifier(self, effect: effects.SetLogNotifier) -> None:
+        try:
+            self._host.log.set_notifier(effect.fd)
+        except OSError as error:
+            raise RefusalError(f"the log's eventfd is of no use: {error}") from error
+        self._wire.own(effect.fd)
+
     def _start_queue(self, effect: effects.StartQueue) -> None:
-        self._host.vrings[effect.index].start(effect.ring, self._host.mapped)
+        vring = self._host.vrings[effect.index]
+        vring.start(effect.ring, self._host.mapped)
+        vring.log = effect.log
+        self._host.mark_ring(effect.index)
         self._return_owed(effect.index)
         # Its kick may have come and gone before the queue ran.
         self._serve_soon(effect.index)

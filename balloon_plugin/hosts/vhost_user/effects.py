@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.vhost_user.payloads import Region
+from balloon_plugin.hosts.vhost_user.payloads import Log, Region
 from balloon_plugin.virtqueue import Ring
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Effect",
     "GuestChanged",
     "LoadState",
+    "LogDiscards",
     "Notifier",
     "RemoveMemory",
     "Reply",
@@ -36,6 +37,8 @@ __all__ = [
     "SetBase",
     "SetConfig",
     "SetFeatures",
+    "SetLog",
+    "SetLogNotifier",
     "SetMemory",
     "SetNotifier",
     "StartQueue",
@@ -126,10 +129,13 @@ class StartQueue:
     """Serve a queue from where it stands, and look into it at once.
 
     Its ring is described in the front end's addresses.
+
+    :ivar log: where in the log what is written to it is marked, or ``None``.
     """
 
     index: int
     ring: Ring
+    log: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,28 @@ class SetNotifier:
     notifier: Notifier
     index: int
     fd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetLog:
+    """Mark what is written to guest memory here, a bit a page."""
+
+    log: Log
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetLogNotifier:
+    """Write to this file descriptor when something was marked."""
+
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogDiscards:
+    """Mark pages that are given back, or (``on`` is false) mark them no more."""
+
+    on: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +268,9 @@ Effect: TypeAlias = (
     | StopQueue
     | SetBase
     | SetNotifier
+    | SetLog
+    | SetLogNotifier
+    | LogDiscards
     | SetBackendChannel
     | DescribeGuest
     | ResetDevice

@@ -10,17 +10,25 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
 from balloon_plugin.hookspecs import VirtQueue
 from balloon_plugin.hosts.vhost_user import doorbells
+from balloon_plugin.hosts.vhost_user.dirty import DirtyLog
 from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
 from balloon_plugin.hosts.vhost_user.parked import COUNTED
 from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
 from balloon_plugin.hosts.vhost_user.told import Told
+from balloon_plugin.layouts import (
+    PAGE_SIZE,
+    VRING_PACKED_DESC,
+    VRING_PACKED_DESC_EVENT,
+    VRING_USED,
+    VRING_USED_ELEM,
+)
 from balloon_plugin.memory import GuestMemory
 from balloon_plugin.virtqueue import Queue, Ring, open_queue
 
@@ -37,6 +45,8 @@ class Vring:
         self.fds: dict[Notifier, int] = {}
         self._base = 0
         self._ring: Ring | None = None
+        self.log: int | None = None
+        """Where in the log what is written to the used ring is marked."""
 
     @property
     def base(self) -> int:
@@ -86,6 +96,18 @@ class Vring:
             raise RefusalError(queue.broken)
         self.queue = queue
 
+    def written(self) -> Iterator[tuple[int, int]]:
+        """Yield what may have been written to, as address and size in the log."""
+        if self.queue is None or self._ring is None or self.log is None:
+            return
+        size = self._ring.size
+        if self._ring.packed:
+            yield self.log, VRING_PACKED_DESC_EVENT.size
+            yield self.queue.desc, size * VRING_PACKED_DESC.size
+        else:
+            # After the entries, where the driver is to notify from.
+            yield self.log, VRING_USED.size + size * VRING_USED_ELEM.size + 2
+
     def set_fd(self, notifier: Notifier, fd: int | None) -> None:
         """Own a descriptor, or none, in place of the one before."""
         old = self.fds.pop(notifier, None)
@@ -117,6 +139,7 @@ class SlotHost:
         self.byte_order = byte_order
         self._page_size = page_size
         self.mapped = MappedMemory()
+        self.log = DirtyLog()
         self.vrings = [Vring() for _ in range(MAX_QUEUES)]
         self.front_end_byte_order: ByteOrder | None = None
         """Of the guest's CPU, if the front end let know."""
@@ -147,13 +170,23 @@ class SlotHost:
     def queue(self, index: int) -> VirtQueue | None:
         """Return queue ``index`` while it runs."""
         queue = self.vrings[index].queue if index < MAX_QUEUES else None
-        if queue is None or self.on_push is None or index not in COUNTED:
+        tell = self.on_push if index in COUNTED else None
+        if queue is None or not (tell or self.log.active):
             return queue
-        return Told(queue, functools.partial(self.on_push, index))
+        return Told(
+            queue,
+            before=functools.partial(tell or _nobody, index),
+            after=functools.partial(self.mark_ring, index),
+        )
 
     def discard(self, runs: Sequence[Run]) -> int:
         """Give pages back to the operating system."""
-        return self.mapped.discard(runs)
+        given = self.mapped.discard(runs)
+        if self.log.discards:
+            # They are zeros now, which the other machine has not got.
+            for first, count in runs:
+                self.log.mark(first * PAGE_SIZE, count * PAGE_SIZE)
+        return given
 
     def notify_queue(self, index: int) -> None:
         """Send the driver a used-buffer notification."""
@@ -179,6 +212,11 @@ class SlotHost:
         return time.monotonic()
 
     # --- what the connection does ---------------------------------------------------
+
+    def mark_ring(self, index: int) -> None:
+        """Mark what was written to a ring in the log, if the front end wants it."""
+        for address, size in self.vrings[index].written():
+            self.log.mark(address, size)
 
     def suspend(self) -> None:
         """Let queues go of guest memory, which is about to change."""
@@ -207,5 +245,10 @@ class SlotHost:
                 vring.set_fd(notifier, None)
             self.vrings[index] = Vring()
         self.mapped.clear()
+        self.log.close()
         self.front_end_byte_order = None
         self.on_config_change = self.on_needs_reset = self.on_push = None
+
+
+def _nobody(_index: int, _count: int) -> None:
+    """Is told of buffers that are about to be returned, and does not mind."""

@@ -26,7 +26,7 @@ from balloon_plugin.hosts.nets import Net
 from balloon_plugin.hosts.vhost_user.payloads import Region
 from balloon_plugin.layouts import PAGE_SIZE
 
-__all__ = ["MappedMemory", "RefusalError"]
+__all__ = ["MappedMemory", "RefusalError", "map_shared"]
 
 _NO_DUPLICATE: Final = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 """Newer Pythons can map without a file descriptor of their own."""
@@ -186,16 +186,23 @@ def _map(region: Region, fd: int) -> _Mapped:
     end, size = region.offset + region.size, _file_size(fd)
     if end > size:
         raise RefusalError(f"a region ends at {end:#x} of a file of {size:#x} bytes")
-    try:
-        # On a file of huge pages everything has to be aligned to them.
-        block = max(mmap.PAGESIZE, os.fstatvfs(fd).f_bsize)
-        start = region.offset // block * block
-        length = min(-(-end // block) * block, size) - start
-        mapping = mmap.mmap(fd, length, offset=start, **_NO_DUPLICATE)
-    except (OSError, ValueError, OverflowError) as error:
-        raise RefusalError(f"a region cannot be mapped: {error}") from error
+    # On a file of huge pages everything has to be aligned to them.
+    block = max(mmap.PAGESIZE, os.fstatvfs(fd).f_bsize)
+    start = region.offset // block * block
+    mapping = map_shared(fd, min(-(-end // block) * block, size) - start, start)
     net = Net(mapping, block)
     return _Mapped(region, fd, mapping, region.offset - start, block, net)
+
+
+def map_shared(fd: int, length: int, offset: int) -> mmap.mmap:
+    """Map a part of a file that a front end shares.
+
+    :raises RefusalError: if it cannot be mapped.
+    """
+    try:
+        return mmap.mmap(fd, length, offset=offset, **_NO_DUPLICATE)
+    except (OSError, ValueError, OverflowError) as error:
+        raise RefusalError(f"a file cannot be mapped: {error}") from error
 
 
 def _file_size(fd: int) -> int:

@@ -15,6 +15,7 @@ from balloon_plugin.hosts.vhost_user.payloads import NATIVE
 from balloon_plugin.layouts import (
     VHOST_USER_CONFIG,
     VHOST_USER_HEADER,
+    VHOST_USER_LOG,
     VHOST_USER_MAX_CONFIG_SIZE,
     VHOST_USER_MEMORY,
     VHOST_USER_MEMORY_BASELINE_NREGIONS,
@@ -95,6 +96,9 @@ _FORMS: Final = {
     _R.RESET_OWNER: _EMPTY,
     # User-Mode Linux sends room for more regions than it fills in.
     _R.SET_MEM_TABLE: _MEMORY_TABLE,
+    _R.SET_LOG_BASE: _exactly(VHOST_USER_LOG, (1, 1)),
+    # The text has no payload here; a number, as most messages have, is no harm.
+    _R.SET_LOG_FD: _Form((0, VHOST_USER_U64.size), (1, 1)),
     _R.SET_VRING_NUM: _STATE,
     _R.SET_VRING_ADDR: _exactly(VHOST_VRING_ADDR),
     _R.SET_VRING_BASE: _STATE,

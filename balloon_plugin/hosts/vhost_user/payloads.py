@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.layouts import (
     VHOST_USER_CONFIG,
+    VHOST_USER_LOG,
     VHOST_USER_MEMORY,
     VHOST_USER_MEMORY_REGION,
     VHOST_USER_SINGLE_MEMORY_REGION,
@@ -21,18 +22,21 @@ from balloon_plugin.layouts import (
     VHOST_USER_VRING_IDX_MASK,
     VHOST_USER_VRING_NOFD_MASK,
     VHOST_VRING_ADDR,
+    VHOST_VRING_F_LOG,
     VHOST_VRING_STATE,
 )
 
 __all__ = [
     "NATIVE",
     "Access",
+    "Log",
     "Region",
     "RingFd",
     "Transfer",
     "VringAddress",
     "VringState",
     "config_access",
+    "log",
     "memory_table",
     "number",
     "pack_config",
@@ -55,6 +59,7 @@ _table_head = VHOST_USER_MEMORY.of(NATIVE)
 _region = VHOST_USER_MEMORY_REGION.of(NATIVE)
 _single_region = VHOST_USER_SINGLE_MEMORY_REGION.of(NATIVE)
 _config_head = VHOST_USER_CONFIG.of(NATIVE)
+_log = VHOST_USER_LOG.of(NATIVE)
 _transfer = VHOST_USER_TRANSFER_DEVICE_STATE.of(NATIVE)
 
 
@@ -69,12 +74,16 @@ class VringState(NamedTuple):
 
 
 class VringAddress(NamedTuple):
-    """Where a ring lies, in the front end's own addresses ("Memory access")."""
+    """Where a ring lies, in the front end's own addresses ("Memory access").
+
+    ``log`` is where in the log what we write to it is marked, if it is to be.
+    """
 
     queue: int
     desc: int
     used: int
     avail: int
+    log: int | None = None
 
 
 class RingFd(NamedTuple):
@@ -102,6 +111,13 @@ class Access(NamedTuple):
     data: bytes
 
 
+class Log(NamedTuple):
+    """Where the log of dirty pages lies in its file ("Log description")."""
+
+    size: int
+    offset: int
+
+
 class Transfer(NamedTuple):
     """Where a device's state goes, and when ("Device state transfer parameters")."""
 
@@ -122,9 +138,11 @@ def vring_state(payload: bytes) -> VringState:
 
 
 def vring_address(payload: bytes) -> VringAddress:
-    """Return a vring address description, without flags and log address."""
-    index, _flags, desc, used, avail, _log = _vring_address.unpack(payload)
-    return VringAddress(index, desc, used, avail)
+    """Return a vring address description."""
+    index, flags, desc, used, avail, marks = _vring_address.unpack(payload)
+    return VringAddress(
+        index, desc, used, avail, marks if flags & 1 << VHOST_VRING_F_LOG else None
+    )
 
 
 def ring_fd(payload: bytes) -> RingFd:
@@ -156,6 +174,11 @@ def config_access(payload: bytes) -> Access:
     """Return an access to the configuration space."""
     offset, size, flags = _config_head.unpack_from(payload)
     return Access(offset, size, flags, payload[_config_head.size :])
+
+
+def log(payload: bytes) -> Log:
+    """Return where the log of dirty pages lies."""
+    return Log(*_log.unpack(payload))
 
 
 def transfer(payload: bytes) -> Transfer:

@@ -31,6 +31,7 @@ _P = VhostUserProtocolFeature
 _ANSWERED: Final = frozenset(
     {
         _R.GET_FEATURES,
+        _R.SET_LOG_BASE,
         _R.GET_VRING_BASE,
         _R.GET_PROTOCOL_FEATURES,
         _R.GET_QUEUE_NUM,

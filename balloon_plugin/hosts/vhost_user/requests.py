@@ -16,6 +16,7 @@ from balloon_plugin.hosts.vhost_user.effects import (
     CheckState,
     Effect,
     LoadState,
+    LogDiscards,
     Notifier,
     RemoveMemory,
     Reply,
@@ -26,6 +27,8 @@ from balloon_plugin.hosts.vhost_user.effects import (
     SaveState,
     SetBackendChannel,
     SetConfig,
+    SetLog,
+    SetLogNotifier,
     SetMemory,
     SetNotifier,
     StartQueue,
@@ -47,6 +50,7 @@ __all__ = ["MAX_MEMORY_SLOTS", "OFFERED_PROTOCOL", "TRANSPORT", "Requests"]
 
 TRANSPORT: Final = (
     RING_FEATURES
+    | Feature.VHOST_F_LOG_ALL.mask
     | Feature.VHOST_USER_F_PROTOCOL_FEATURES.mask
     | Feature.VIRTIO_F_VERSION_1.mask
 )
@@ -57,6 +61,7 @@ _P = VhostUserProtocolFeature
 
 OFFERED_PROTOCOL: Final = (
     _P.MQ.mask
+    | _P.LOG_SHMFD.mask
     | _P.REPLY_ACK.mask
     | _P.BACKEND_REQ.mask
     | _P.CROSS_ENDIAN.mask
@@ -75,6 +80,8 @@ QEMU has a DIMM slot or a memory device for each; 128 leave the usual limit of 1
 descriptors far enough away.
 """
 
+
+_LOG_ALL = Feature.VHOST_F_LOG_ALL.mask
 
 _NO_FD = 0x100
 _FAILURE = 1
@@ -106,6 +113,7 @@ class Requests:
         self._writes_of = self._session.number
         self._status = 0
         self._lost: int | None = None
+        self._logs = False
 
     # --- what the connection tells --------------------------------------------------
 
@@ -165,10 +173,15 @@ class Requests:
         surplus = features & ~DEVICE_FEATURES_MASK & ~TRANSPORT
         if surplus:
             raise NonsenseError(f"SET_FEATURES has bits never offered: {surplus:#x}")
+        # The front end's own, which may come and go while the device runs.
+        logs, features = bool(features & _LOG_ALL), features & ~_LOG_ALL
         if self._rings.running and features != self._session.features:
             raise NonsenseError("SET_FEATURES changes features of a running device")
         self._session.accept(features)
-        return []
+        if logs == self._logs:
+            return []
+        self._logs = logs
+        return [LogDiscards(logs)]
 
     def _get_protocol_features(self, message: Message) -> list[Effect]:
         return [_reply_number(message, OFFERED_PROTOCOL)]
@@ -211,6 +224,13 @@ class Requests:
 
     def _get_max_mem_slots(self, message: Message) -> list[Effect]:
         return [_reply_number(message, MAX_MEMORY_SLOTS)]
+
+    def _set_log_base(self, message: Message) -> list[Effect]:
+        log = SetLog(payloads.log(message.payload), message.fds[0])
+        return [log, _reply_number(message, 0)]
+
+    def _set_log_fd(self, message: Message) -> list[Effect]:
+        return [SetLogNotifier(message.fds[0])]
 
     # --- rings ----------------------------------------------------------------------
 
@@ -347,6 +367,8 @@ class Requests:
         _R.SET_OWNER: (None, _nothing),
         _R.RESET_OWNER: (None, _reset_owner),
         _R.SET_MEM_TABLE: (None, _set_mem_table),
+        _R.SET_LOG_BASE: (_P.LOG_SHMFD, _set_log_base),
+        _R.SET_LOG_FD: (None, _set_log_fd),
         _R.SET_VRING_NUM: (None, _set_vring_num),
         _R.SET_VRING_ADDR: (None, _set_vring_addr),
         _R.SET_VRING_BASE: (None, _set_vring_base),

@@ -217,6 +217,7 @@ class Rings:
                 features=self._session.features,
                 native=order,
             ),
+            ring.address.log,
         )
 
     @property

@@ -1,7 +1,8 @@
-"""A queue whose buffers are told of before they are returned.
+"""A queue that tells before buffers are returned, and when its ring was written to.
 
 The driver goes on the moment that it has a buffer back. What a daemon must remember of
-that buffer, should it die, has to be written down before.
+that buffer, should it die, has to be written down before. What is written to a ring
+while the guest migrates has to be marked after.
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ class Told:
     """A :class:`~balloon_plugin.hookspecs.VirtQueue` around another one.
 
     :param queue: the queue.
-    :param tell: is told how many buffers are about to be returned; if it raises, none
+    :param before: is told how many buffers are about to be returned; if it raises, none
         is.
+    :param after: is told that the ring may have been written to.
     """
 
-    def __init__(self, queue: VirtQueue, tell: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        queue: VirtQueue,
+        before: Callable[[int], None],
+        after: Callable[[], None],
+    ) -> None:
         self._queue = queue
-        self._tell = tell
+        self._before = before
+        self._after = after
 
     @property
     def byte_order(self) -> ByteOrder:
@@ -44,9 +52,13 @@ class Told:
 
     def pop(self, limit: int) -> list[Chain]:
         """Take up to ``limit`` available chains, in order."""
-        return self._queue.pop(limit)
+        chains = self._queue.pop(limit)
+        self._after()
+        return chains
 
     def push(self, chains: Sequence[Chain]) -> bool:
         """Tell of chains, then return them; return whether the driver is notified."""
-        self._tell(len(chains))
-        return self._queue.push(chains)
+        self._before(len(chains))
+        wanted = self._queue.push(chains)
+        self._after()
+        return wanted
