@@ -88,15 +88,23 @@ class Tools:
     guests: Path
 
 
+def cache():
+    """Return the folder in which .ci/run keeps what it makes."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "balloon_plugin"
+
+
+def qemu_command():
+    """Return the command of QEMU, by environment or where .ci/run puts it."""
+    own = cache() / "qemu/qemu-system-aarch64"
+    usual = own if own.exists() else "qemu-system-aarch64"
+    return os.environ.get("BALLOON_QEMU", str(usual))
+
+
 def find_tools():
     """Find both, by environment or where .ci/run puts them."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(home) / "balloon_plugin"
-    own = cache / "qemu/qemu-system-aarch64"
-    usual = own if own.exists() else "qemu-system-aarch64"
     tools = Tools(
-        os.environ.get("BALLOON_QEMU", str(usual)),
-        Path(os.environ.get("BALLOON_GUESTS", cache / "guests")),
+        qemu_command(), Path(os.environ.get("BALLOON_GUESTS", cache() / "guests"))
     )
     try:
         find_qemu(options_for(Life("arm64be-64k"), tools))
