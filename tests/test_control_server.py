@@ -262,6 +262,15 @@ def test_a_change_is_told_to_all_that_are_ready(served, path):
         assert early.hear() == {"return": {}}
 
 
+def test_a_guest_that_does_nothing_is_not_looked_at(served, path):
+    with closing(Client(path, ready=True)) as client:
+        served.run(lambda: served.guests["a"].device.set_target(7))
+        served.write_actual(7)
+        client.hear()
+
+    until(lambda: not served.server._stirred)
+
+
 @pytest.mark.usefixtures("hurried")
 def test_of_many_changes_the_last_is_told(served, path):
     with closing(Client(path, ready=True)) as client:

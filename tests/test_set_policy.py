@@ -16,6 +16,7 @@ from balloon_plugin.events import (
     Gate,
     GuestDescribed,
     Judgement,
+    PluginFailed,
     PolicyChanged,
     QueueSeen,
     TargetRequested,
@@ -238,10 +239,11 @@ def test_one_that_reads_the_numbers_otherwise_does_not_take_over():
     assert status.gate.translation == Translation()
 
 
-def test_one_that_fails_leaves_the_driver_its_target():
+@pytest.mark.parametrize("hook", ["policy_observe", "policy_gate"])
+def test_one_that_fails_leaves_the_driver_its_target(hook):
     made = in_use()
     failing = ScriptedPolicy(follow)
-    failing.raises["policy_observe"] = RuntimeError("boom")
+    failing.raises[hook] = RuntimeError("boom")
 
     change_policy(made.device, failing)
 
@@ -259,6 +261,19 @@ def test_after_one_that_failed_another_is_believed():
 
     assert made.device.query().verdict == GOOD
     assert made.device.set_target(9).answer is Answer.ACCEPTED
+
+
+def test_each_that_fails_is_told_of():
+    made = in_use()
+    made.policy.raises["policy_observe"] = RuntimeError("boom")
+    made.write_actual(3)
+    failing = ScriptedPolicy(follow)
+    failing.raises["policy_observe"] = RuntimeError("bang")
+
+    change_policy(made.device, failing, name="new")
+
+    told = made.recorder.of(PluginFailed)
+    assert [failure.plugin for failure in told] == ["ScriptedPolicy", "new"]
 
 
 def test_a_balloon_that_is_held_is_saved_without_a_verdict():
