@@ -10,6 +10,7 @@ import pytest
 from balloon_plugin.boot.qemu import QemuOptions, Transport
 from balloon_plugin.cli import boot
 from balloon_plugin.events import ByteOrder
+from balloon_plugin.features import DeviceOptions
 
 
 @pytest.fixture
@@ -49,6 +50,37 @@ def test_a_balloon_that_does_not_fit_is_refused(refused, words, sentence):
 
 
 QEMU = ("boot", "qemu", "--kernel", "Image", "--initrd", "initrd")
+
+
+@pytest.mark.parametrize("machine", ["uml", "qemu --kernel k --initrd i"])
+@pytest.mark.usefixtures("folder", "bare")
+def test_the_features_of_the_balloon_are_chosen(run, monkeypatch, machine):
+    plans = []
+    monkeypatch.setattr(boot, "find_uml", lambda: None)
+    monkeypatch.setattr(boot, "find_qemu", lambda _options: None)
+    monkeypatch.setattr(
+        boot,
+        "boot",
+        lambda _machine, plan, _report: (
+            plans.append(plan) or SimpleNamespace(ending=SimpleNamespace(exit_code=0))
+        ),
+    )
+
+    words = "--feature reporting --feature no-statistics"
+    code, _, _ = run("boot", *machine.split(), *words.split())
+
+    assert code == 0
+    assert plans[0].options == DeviceOptions(statistics=False, reporting=True)
+
+
+def test_a_feature_that_is_none_is_answered_with_those_that_there_are(
+    refused, monkeypatch
+):
+    monkeypatch.setattr(boot, "find_uml", lambda: None)
+
+    sentence = refused("boot", "uml", "--feature", "colour")
+
+    assert sentence.startswith("there is no feature 'colour': choose of statistics, ")
 
 
 @pytest.fixture

@@ -126,6 +126,13 @@ def test_a_target_from_before_the_guest_is_kept_until_its_ram_is_known(
         assert (status["requested"], status["advertised"]) == (known, known)
 
 
+def test_features_are_offered_as_they_were_chosen(serve, ctl):
+    words = "--feature no-statistics --feature reporting --feature hinting"
+    serve("--socket", "a", "--control", "c", "--policy", "none", *words.split())
+
+    assert ctl("c", "query")["offered"] == 1 << 5 | 1 << 3
+
+
 def test_several_guests_share_a_control_socket(serve, refused, ctl, run):
     serve("--socket", "a", "--socket", "b", "--control", "c", "--policy", "none")
     with contextlib.closing(Guest("b")):

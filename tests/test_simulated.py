@@ -9,10 +9,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from fakes import Recorder
 from scripted import ScriptedDevice, boot
 
 from balloon_plugin.errors import HostError, PluginError
-from balloon_plugin.events import ByteOrder, GuestFacts, MemoryRange
+from balloon_plugin.events import ByteOrder, GuestFacts, MemoryRange, StatsReceived
 from balloon_plugin.features import DeviceOptions
 from balloon_plugin.guests.guest import Guest
 from balloon_plugin.guests.profiles import find
@@ -325,6 +326,27 @@ def test_a_packed_queue_survives_a_migration():
 
         assert device.query().ballooned == 100
         assert running.harm == 0
+
+
+@pytest.mark.parametrize("ring_features", [0, RING_FEATURES], ids=["split", "packed"])
+def test_a_driver_goes_on_sending_statistics_after_a_migration(ring_features):
+    setup = Setup(legacy=False, ring_features=ring_features)
+    recorder = Recorder()
+    device = make_device("none", observers=[recorder])
+    with SimulatedHost(device, setup) as host:
+        running = Guest(find("linux-6.12-le-4k"), host)
+        running.run()
+        device.set_stats_interval(1)
+        for _ in range(3):
+            device = make_device("none", observers=[recorder])
+            host.migrate(device)
+            running.run()
+            sent = len(recorder.of(StatsReceived))
+            host.advance(2.0)
+            running.run()
+
+            assert len(recorder.of(StatsReceived)) > sent
+            assert device.query().stats.age <= 1.0
 
 
 # --- interrupts ---------------------------------------------------------------------
