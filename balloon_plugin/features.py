@@ -6,6 +6,7 @@ bits of a policy count like the device's own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -90,6 +91,7 @@ _BROUGHT_BY: Final = {
 """The feature that each queue exists with; the first two always do (§5.5.2)."""
 
 
+@functools.lru_cache
 def queues(offered: int) -> tuple[Queue, ...]:
     """Return the queues of a device by their numbers, without gaps.
 

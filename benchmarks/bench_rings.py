@@ -77,7 +77,7 @@ def serve_ring(machine):
 
 
 def serve_kick(machine):
-    machine.device.queue_notify(0)
+    machine.serve(0)
 
 
 def note(book, title, count, samples):

@@ -73,7 +73,7 @@ class Contest:
         rounds = each * (turns - 1)
         steps = self._steps()
         benchmark.pedantic(
-            partial(self._machine.device.queue_notify, 0),
+            partial(self._machine.serve, 0),
             setup=lambda: next(steps),
             rounds=rounds,
             warmup_rounds=each,
@@ -98,6 +98,7 @@ class Contest:
             for kick in self._kicks:
                 self._machine.target()
                 self._machine.driver.offer(kick)
+                self._discarding.append(0.0)
                 yield
             self._empty()
 
@@ -119,5 +120,5 @@ class Contest:
     def _discard(self, runs):
         start = clock()
         given = self._real_discard(self._machine.host.mapped, runs)
-        self._discarding.append(clock() - start)
+        self._discarding[-1] += clock() - start
         return given

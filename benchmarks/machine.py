@@ -12,6 +12,7 @@ import struct
 
 from balloon_plugin import make_device
 from balloon_plugin.events import ByteOrder, Judgement
+from balloon_plugin.features import DeviceOptions, queues
 from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.payloads import Region
@@ -19,6 +20,9 @@ from balloon_plugin.virtqueue import Ring
 
 PAGE = 4096
 QUEUE_SIZE = 128
+QUEUES = 5
+"""As many as a balloon can have."""
+
 BATCH = 256
 """Page numbers in one buffer, as many as Linux sends."""
 
@@ -32,7 +36,8 @@ VERSION_1, INDIRECT, EVENT_IDX, PACKED = 1 << 32, 1 << 28, 1 << 29, 1 << 34
 START = 0, 0x8000_8000
 """Where a new queue starts, split or packed."""
 
-_AVAIL, _USED = 1 << 7, 1 << 15
+_F_AVAIL, _F_USED = 1 << 7, 1 << 15
+_NEXT, _WRITE = 1, 2
 
 
 class Driver:
@@ -45,7 +50,7 @@ class Driver:
     def __init__(self, ram, base=0):
         self.base = base
         self._ram = ram
-        self._offered = [0, 0]
+        self._offered = [0] * QUEUES
 
     def ring(self, queue):
         """Return the addresses of a queue's descriptors, available and used ring."""
@@ -77,6 +82,28 @@ class Driver:
         (index,) = struct.unpack_from("<H", self._ram, used + 2)
         return index == self._offered[queue]
 
+    def send(self, data, queue):
+        """Make a buffer with these bytes available."""
+        self._ram[_BUFFERS : _BUFFERS + len(data)] = data
+        self._publish([(self.base + _BUFFERS, len(data))], queue)
+
+    def lend(self, ranges, queue):
+        """Make a buffer available whose parts the device may write to.
+
+        :param ranges: (first page, pages) each.
+        """
+        desc = self.ring(queue)[0] - self.base
+        parts = [(first * PAGE, count * PAGE) for first, count in ranges]
+        self._publish(parts[:1], queue)
+        for place, (address, size) in enumerate(parts):
+            more = place + 1 < len(parts)
+            struct.pack_into(
+                "<QIHH",
+                self._ram,
+                desc + 16 * place,
+                *(address, size, _WRITE | (_NEXT if more else 0), place + 1),
+            )
+
     def populate(self, pfns):
         """Write to pages, so that they exist."""
         first = self.base // PAGE
@@ -101,49 +128,61 @@ class PackedDriver(Driver):
         place, flags = self._next(queue, -1)
         desc = self.ring(queue)[0] - self.base
         (found,) = struct.unpack_from("<H", self._ram, desc + 16 * place + 14)
-        return found & (_AVAIL | _USED) == (_AVAIL | _USED) * bool(flags & _AVAIL)
+        return found & (_F_AVAIL | _F_USED) == (_F_AVAIL | _F_USED) * bool(
+            flags & _F_AVAIL
+        )
 
     def _next(self, queue, ahead):
         """Return where a descriptor goes, and what marks it available."""
         laps, place = divmod(self._offered[queue] + ahead, QUEUE_SIZE)
-        return place, _USED if laps % 2 else _AVAIL
+        return place, _F_USED if laps % 2 else _F_AVAIL
 
 
 class Machine:
-    """A device on the daemon's host, with a front end that is only RAM and two queues.
+    """A device on the daemon's host, with a front end that is only RAM and queues.
 
     :param policy: its name with its options.
     :param pages: pages for the balloon, from :data:`FIRST_PAGE` on.
     :param features: of the rings.
+    :param options: which features of a balloon are offered.
+
+    :ivar turns: how many the last kick took.
     """
 
-    def __init__(self, policy, pages, features=INDIRECT):
+    def __init__(self, policy, pages, features=INDIRECT, **options):
         size = (FIRST_PAGE + pages) * PAGE
+        self.turns = 0
         self.fd = os.memfd_create("ram")
         os.ftruncate(self.fd, size)
         self.ram = mmap.mmap(self.fd, size)
         self.driver = (PackedDriver if features & PACKED else Driver)(self.ram)
         self.host = SlotHost("bench", ByteOrder.LITTLE, None)
         self.host.mapped.replace([Region(0, size, 0, 0)], [os.dup(self.fd)])
-        for queue in (0, 1):
+        self.device = make_device(policy, options=DeviceOptions(**options))
+        self.device.realize(self.host)
+        for queue in range(len(queues(self.device.get_features()))):
             parts = self.driver.ring(queue)
             ring = Ring(QUEUE_SIZE, *parts, features, ByteOrder.LITTLE)
             self.host.vrings[queue].base = START[bool(features & PACKED)]
             self.host.vrings[queue].start(ring, self.host.mapped)
             call = os.eventfd(0, os.EFD_NONBLOCK)
             self.host.vrings[queue].set_fd(Notifier.CALL, call)
-        self.device = make_device(policy)
-        self.device.realize(self.host)
+
+    def serve(self, queue):
+        """Let the device serve a queue, in as many turns as it takes."""
+        self.turns = 1
+        while self.device.queue_notify(queue):
+            self.turns += 1
 
     def inflate(self, batches):
         """Put pages into the balloon, in one kick."""
         self.driver.offer(batches)
-        self.device.queue_notify(0)
+        self.serve(0)
 
     def deflate(self, batches):
         """Take pages out of it again, in one kick."""
         self.driver.offer(batches, 1)
-        self.device.queue_notify(1)
+        self.serve(1)
 
     def target(self):
         """Return the target that the driver reads."""

@@ -30,8 +30,11 @@ _FIRST: Final = 2
 _LAST: Final = (1 << 32) - 1
 _ID_SIZE: Final = 4
 
-CHAINS_IN_A_ROW: Final = 1024
-"""Chains after which other guests have a turn; Linux sends one for each 4 MiB."""
+PARTS_AT_ONCE: Final = 1024
+"""Commands and ranges after which other guests have a turn, some milliseconds of work.
+
+Linux hints at 4 MiB in each.
+"""
 
 
 class Hinting:
@@ -83,10 +86,13 @@ class Hinting:
 
     def serve(self, kick: Kick) -> bool:
         """Take commands and pages; return whether more may wait."""
-        for _ in range(CHAINS_IN_A_ROW // CHAINS_AT_ONCE):
+        cost = 0
+        while cost < PARTS_AT_ONCE:
             chains = kick.queue.pop(CHAINS_AT_ONCE)
             if not chains:
                 return False
+            # What is empty costs something too.
+            cost += sum(1 + len(chain.writable) for chain in chains)
             pages: list[tuple[int, int]] = []
             for chain in chains:
                 if chain.fault is not None:
