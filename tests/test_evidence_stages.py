@@ -115,6 +115,7 @@ def test_a_defect_counts_once_every_kind_left_has_it(alive, mute, expected):
         ((RIGHT_4K, SHIFTING, GROWING), False),
         ((OLD_4K, SHIFTING), False),
         ((GROWING, OLD_4K), True),
+        ((SHIFTING, GROWING), True),
     ],
 )
 def test_it_is_hopeless_when_none_is_left_that_may_deflate(alive, hopeless):
