@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+
+import pytest
+
+from balloon_plugin import cli
+from balloon_plugin.compare import matrix
+from balloon_plugin.compare import run as run_one
+from balloon_plugin.guests.profiles import GUESTS, find
 
 GUEST = "linux-3.4-be-64k"
+A_ROW = run_one(find(GUEST), "none")
 
 
 def test_a_comparison_is_a_table_with_its_legend(run):
@@ -36,9 +45,65 @@ def test_a_comparison_is_json_if_asked_for(run):
     assert document[1][0].keys() >= {*names.split()}
 
 
+def guests_of(out):
+    return list(dict.fromkeys(line["guest"] for line in json.loads(out)["rows"]))
+
+
+def test_without_a_name_it_is_the_guests_of_the_argument(run):
+    _, out, _ = run("compare", "--policy", "none", "--json")
+
+    assert guests_of(out) == [
+        "linux-3.3-be-64k",
+        "linux-3.3-be-4k",
+        "linux-3.3-le-64k",
+        "linux-3.4-be-64k",
+    ]
+
+
+@pytest.mark.parametrize("words", [("--guest", "all"), ("--matrix",)])
+def test_all_guests_can_be_had(run, monkeypatch, words):
+    """Each in one circumstance, and that a short one."""
+    monkeypatch.setattr(cli.compare, "compare", lambda guests, *_: map(row_of, guests))
+    monkeypatch.setattr(matrix, "rows", lambda tasks, _: map(row_of_task, tasks))
+    words = (*words, "--circumstance", "usual", "--policy", "none", "--json")
+
+    _, out, _ = run("compare", *words)
+
+    assert guests_of(out) == list(GUESTS)
+
+
+def row_of(guest):
+    return replace(A_ROW, guest=guest.name)
+
+
+def row_of_task(task):
+    case, _ = task
+    return replace(A_ROW, guest=case.guest)
+
+
+def test_the_guests_are_listed_with_their_truth(run):
+    code, out, err = run("compare", "--guests")
+
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert list(rows) == ["guest", *GUESTS]
+    assert rows["linux-3.3-be-64k"] == ["buggy", "ENDIAN_TARGET,", "PAGE_SHIFT"]
+    assert rows[GUEST] == ["good", "-"]
+
+
+@pytest.mark.parametrize("guests", [[], [GUEST, "linux-3.4-be-4k"], ["all"]])
+def test_a_trace_is_of_one_run(refused, guests):
+    words = [word for guest in guests for word in ("--guest", guest)]
+
+    assert refused("compare", "--trace", *words) == (
+        "--trace shows one run: give --guest once"
+    )
+
+
 def test_a_guest_that_does_not_exist_is_refused(refused):
-    assert refused("compare", "--guest", "linux-3.4-be-65k").startswith(
+    assert refused("compare", "--guest", "linux-3.4-be-65k") == (
         "there is no guest 'linux-3.4-be-65k'; did you mean linux-3.4-be-64k? "
+        "'balloon-plugin compare --guests' lists all"
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from balloon_plugin import show
 from balloon_plugin.cli.parsing import DEFAULT_POLICY, add_outputs, command
@@ -24,7 +24,19 @@ from balloon_plugin.report import rows_page, write
 __all__ = ["add"]
 
 
-_DEFAULT_COMPARISON = ("none", "probe", "feature-bit", "evidence")
+_DEFAULT_COMPARISON: Final = ("none", "probe", "feature-bit", "evidence")
+
+_ARGUMENT: Final = (
+    "linux-3.3-be-64k",
+    "linux-3.3-be-4k",
+    "linux-3.3-le-64k",
+    "linux-3.4-be-64k",
+)
+"""Guests that carry the argument of 2012: the one that it began with, both of its bugs
+by themselves, and the first that was right."""
+
+_ALL: Final = "all"
+"""Stands for every guest."""
 
 
 def add(commands: Any) -> None:
@@ -36,7 +48,11 @@ def add(commands: Any) -> None:
         "--guest",
         action="append",
         metavar="NAME",
-        help="a guest (repeatable; default: all); see docs for their names",
+        help="a guest (repeatable; default: four that say why there are policies, with "
+        "--matrix all)",
+    )
+    parser.add_argument(
+        "--guests", action="store_true", help="list the guests, with the truth of each"
     )
     parser.add_argument(
         "--policy",
@@ -80,6 +96,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.circumstances:
         show.table(("circumstance", "what is special"), list(listing()))
         return 0
+    if arguments.guests:
+        show.table(("guest", "truth", "defects"), list(_listing()))
+        return 0
     for policy in arguments.policy or ():
         make_policy(policy)
     if arguments.trace:
@@ -87,7 +106,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     policies = arguments.policy or _DEFAULT_COMPARISON
     if arguments.matrix:
         return _matrix(arguments, policies)
-    guests = [find(name) for name in arguments.guest or GUESTS]
+    guests = [find(name) for name in _meant(arguments.guest or _ARGUMENT)]
     special = [circumstance(name) for name in arguments.circumstance or ["usual"]]
     total = len(guests) * len(policies) * len(special)
     rows = list(show.progress(compare(guests, policies, special), total))
@@ -98,6 +117,17 @@ def _compare(arguments: argparse.Namespace) -> int:
     show.line("")
     show.line(report.LEGEND)
     return 0
+
+
+def _listing() -> Iterator[tuple[str, str, str]]:
+    """Yield the name of each guest, and what is true of it."""
+    for guest in GUESTS.values():
+        defects = ", ".join(defect.name for defect in guest.defects)
+        yield guest.name, guest.truth.value, defects or "-"
+
+
+def _meant(names: Sequence[str]) -> Sequence[str]:
+    return list(GUESTS) if _ALL in names else names
 
 
 def _is_for_machines(
@@ -117,7 +147,7 @@ def _is_for_machines(
 def _trace(arguments: argparse.Namespace) -> int:
     """Print what happens in one run."""
     row = run(
-        find(_only("guest", arguments.guest)),
+        find(_only("guest", _meant(arguments.guest or []))),
         _only("policy", arguments.policy or [DEFAULT_POLICY]),
         circumstance(_only("circumstance", arguments.circumstance or ["usual"])),
         tell=lambda now, steps, what: show.line(f"{now:8.3f} s {steps:6}  {what}"),
@@ -127,8 +157,8 @@ def _trace(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _only(option: str, given: Sequence[str] | None) -> str:
-    if given is None or len(given) != 1:
+def _only(option: str, given: Sequence[str]) -> str:
+    if len(given) != 1:
         message = f"--trace shows one run: give --{option} once"
         raise HostError(message)
     return given[0]
@@ -138,7 +168,7 @@ def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
     tasks = [
         (case, policy)
         for policy in policies
-        for case in cases(arguments.guest, arguments.circumstance)
+        for case in cases(_meant(arguments.guest or [_ALL]), arguments.circumstance)
     ]
     found = list(show.progress(matrix.rows(tasks, arguments.workers), len(tasks)))
     tallies = tally(found)

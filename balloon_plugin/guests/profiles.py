@@ -231,12 +231,12 @@ GUESTS: Final = {guest.name: guest for guest in (*_OLD, *_NEW, *_OTHERS, _NOBODY
 def find(name: str) -> GuestProfile:
     """Return the guest of this name.
 
-    :raises HostError: with the names that exist, if this one does not.
+    :raises HostError: with a name that is near, if there is no such guest.
     """
     if name in GUESTS:
         return GUESTS[name]
     near = get_close_matches(name, GUESTS, 1)
     hint = f"did you mean {near[0]}? " if near else ""
     raise HostError(
-        f"there is no guest {name!r}; {hint}The guests are {', '.join(GUESTS)}"
+        f"there is no guest {name!r}; {hint}'balloon-plugin compare --guests' lists all"
     )
