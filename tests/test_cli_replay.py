@@ -154,3 +154,13 @@ def until(terminal, text):
         assert ready, f"only {shown!r} comes, not {text!r}"
         shown += os.read(terminal, 65536).decode(errors="replace")
     return shown
+
+
+def test_a_report_is_written_if_asked_for(run, tmp_path):
+    path = tmp_path / "report.html"
+
+    code, out, _ = run(TRACE, "--html", path)
+
+    assert code == 0
+    assert "recorded under probe" in out
+    assert "recorded under probe</h1>" in path.read_text()

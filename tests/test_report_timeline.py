@@ -172,10 +172,21 @@ def test_later_steps_are_narrower():
     assert widths == sorted(widths, reverse=True)
 
 
-def test_seconds_are_as_they_are():
-    only = timeline("", [(1.0, asked(8)), (8.0, events.DriverReady())])
+def test_in_a_recording_moments_are_the_steps_and_their_times_stand_below():
+    moments = [(0.5 * at, events.ActualWritten(at)) for at in range(1, 25)]
+    only = timeline("", [(0.25, asked(8)), *moments])
 
     axis = Axis([only])
 
-    assert (axis.end, axis.place(only, 2.5)) == (8.0, 2.5)
-    assert (axis.phases, axis.ticks) == ([], [])
+    assert axis.end == 2
+    assert axis.place(only, 0.25) == 1
+    assert 1 < axis.place(only, 0.5) < axis.place(only, 12.0) == 2
+    assert [text for _, text in axis.ticks] == ["1.00 s", "2.50 s", "5.00 s"]
+
+
+def test_a_guest_that_is_never_asked_has_one_phase():
+    only = timeline("", [(1.0, events.ActualWritten(8)), (2.0, asked(0))])
+
+    axis = Axis([only])
+
+    assert axis.place(only, 1.0) < 1

@@ -13,6 +13,7 @@ from balloon_plugin.browse import Browser
 from balloon_plugin.cli.parsing import command
 from balloon_plugin.errors import HostError
 from balloon_plugin.replay import Replayed, Session, conclude, replay
+from balloon_plugin.report import replay_page, write
 from balloon_plugin.terminal import turn_pages
 from balloon_plugin.trace import Header, Moment, decode, read
 
@@ -38,6 +39,12 @@ def add(commands: Any) -> None:
         "--interactive", action="store_true", help="step through it, key by key"
     )
     how.add_argument("--json", action="store_true", help="print what comes of it")
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a report to FILE, a page with everything in it",
+    )
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -47,12 +54,17 @@ def _replay(arguments: argparse.Namespace) -> int:
     if arguments.interactive:
         return _browse(arguments.trace, header, known, policies)
     start = time.monotonic()
-    found = [conclude(header, replay(header, known, policy)) for policy in policies]
+    steps = [list(replay(header, known, policy)) for policy in policies]
+    found = [conclude(header, each) for each in steps]
+    took = time.monotonic() - start
+    if arguments.html:
+        pairs = list(zip(found, steps, strict=True))
+        write(arguments.html, replay_page(header, pairs, arguments.words))
     if arguments.json:
         replays = [each.as_dict() for each in found]
         print(json.dumps({"replays": replays}, indent=2))  # noqa: T201
     else:
-        _show(header, found, time.monotonic() - start)
+        _show(header, found, took)
     return int(any(each.faithful is False for each in found))
 
 

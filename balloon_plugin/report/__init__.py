@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from balloon_plugin.report.of_replay import replay_page
 from balloon_plugin.report.of_rows import rows_page
 from balloon_plugin.report.of_sweep import sweep_page
 from balloon_plugin.report.page import Page, Section, write
@@ -13,6 +14,7 @@ __all__ = [
     "Section",
     "Timeline",
     "guest",
+    "replay_page",
     "rows_page",
     "sweep_page",
     "timeline",

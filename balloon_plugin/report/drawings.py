@@ -150,7 +150,7 @@ def numbered(timeline: Timeline) -> list[tuple[str, float]]:
 
 
 def _draw_states(axes: Axes, timeline: Timeline, axis: Axis, inches: float) -> None:
-    starts = [axis.place(timeline, span.start) for span in timeline.spans]
+    starts = [axis.place(timeline, span.at) for span in timeline.spans]
     ends = [*starts[1:], axis.end]
     for span, start, end in zip(timeline.spans, starts, ends, strict=True):
         role = span.judgement.value
@@ -170,8 +170,7 @@ def _fits(span: Span, inches: float) -> bool:
 
 def _label_time(axes: Axes, axis: Axis, unit: str, size: Size) -> None:
     axes.tick_params(axis="x", length=2, labelsize=6.5, pad=2, labelbottom=bool(unit))
-    if axis.ticks:
-        axes.set_xticks([at for at, _ in axis.ticks], [text for _, text in axis.ticks])
+    axes.set_xticks([at for at, _ in axis.ticks], [text for _, text in axis.ticks])
     if not unit:
         axes.tick_params(axis="x", bottom=False)
         return
@@ -186,8 +185,6 @@ def _label_time(axes: Axes, axis: Axis, unit: str, size: Size) -> None:
             va="top",
             fontsize=7,
         )
-    if not axis.phases:
-        axes.set_xlabel(unit, fontsize=7)
 
 
 def _draw_legend(figure: Figure, size: Size) -> None:

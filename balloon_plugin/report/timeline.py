@@ -54,12 +54,12 @@ class Level:
 class Span:
     """A state of the policy.
 
-    :ivar start: when it began; it ended with the next one.
+    :ivar at: when it began; it ended with the next one.
     :ivar state: the policy's own name for it.
     :ivar judgement: what it thought of the driver then.
     """
 
-    start: float
+    at: float
     state: str
     judgement: Judgement
 
@@ -232,7 +232,7 @@ class _Draft:
         self._told = len(verdict.evidence)
         span = Span(self._at, verdict.state, verdict.judgement)
         last = self._spans[-1] if self._spans else None
-        if last is None or last != replace(span, start=last.start):
+        if last is None or last != replace(span, at=last.at):
             self._spans.append(span)
 
     def finish(self, policy: str, unit: str, outcome: str) -> Timeline:
