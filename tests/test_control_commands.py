@@ -251,6 +251,21 @@ def test_the_verdict_comes_with_its_evidence():
     }
 
 
+def test_evidence_that_is_no_text_becomes_one():
+    policy = ScriptedPolicy()
+    policy.verdict = Verdict(Judgement.GOOD, "X", (), (Evidence(7, {1, 2}),))
+    made = rig(policy)
+    made.device.set_inhibited(object())
+    monitor = monitor_of(made.device)
+
+    verdict = say(monitor, "query-balloon-verdict")
+    status = say(monitor, "query-balloon-status")
+
+    assert verdict["evidence"] == [{"event": "7", "shows": "{1, 2}"}]
+    assert status["verdict"] == verdict
+    assert status["inhibited"].startswith("<object")
+
+
 def test_every_command_is_listed():
     answer = say(monitor_of(rig().device), "query-commands")
 

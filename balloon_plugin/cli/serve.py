@@ -101,7 +101,9 @@ def _serve(arguments: argparse.Namespace) -> int:
             show.line(f"{name}: waiting for a front end on {slot.path} ({how})")
             stack.enter_context(_narrated(name, slot.device))
             if arguments.target is not None and not slot.restored:
-                slot.device.set_target(arguments.target // PAGE_SIZE)
+                pages = arguments.target // PAGE_SIZE
+                # A client of the control socket may be there already.
+                daemon.call(functools.partial(slot.device.set_target, pages))
         daemon.run()
     return 0 if len(slots) == len(arguments.socket) else 1
 

@@ -7,13 +7,13 @@ arguments and its error classes, so that its clients need not know whom they tal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from balloon_plugin.control.errors import CommandError
 from balloon_plugin.control.site import PERIPHERAL, ControlledDevice, Site
 from balloon_plugin.control.statistics import guest_stats, named
-from balloon_plugin.events import Answer, Verdict
+from balloon_plugin.events import Answer, Judgement, Verdict
 from balloon_plugin.layouts import PAGE_SIZE
 
 __all__ = ["COMMANDS", "Command", "plain_verdict"]
@@ -191,12 +191,15 @@ def _query_status(site: Site, arguments: Arguments) -> Any:
     """Return everything that a query of the device shows; pages are 4 KiB pages."""
     name = site.find(arguments.get("id"))
     status = site.guests[name].query()
-    plain = {"id": name} | asdict(status)
+    plain = {"id": name} | asdict(replace(status, verdict=_NONE))
     plain["verdict"] = plain_verdict(status.verdict)
     plain["gate"]["targets"] = status.gate.targets.value
     if status.stats is not None:
         plain["stats"] = {"age": status.stats.age, "values": named(status)}
     return plain | site.about(name)
+
+
+_NONE: Final = Verdict(Judgement.UNDECIDED, "")
 
 
 def _query_verdict(device: ControlledDevice, _arguments: Arguments) -> Any:
@@ -229,11 +232,14 @@ def _set_policy(site: Site, arguments: Arguments) -> Any:
 
 
 def plain_verdict(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict as JSON can carry it."""
+    """Return a verdict as JSON can carry it, whatever its policy wrote there."""
     plain: dict[str, Any] = {"judgement": verdict.judgement.value}
     plain["state"] = verdict.state
     plain["defects"] = [defect.name for defect in verdict.defects]
-    plain["evidence"] = [asdict(item) for item in verdict.evidence]
+    plain["evidence"] = [
+        {"event": str(item.event), "shows": str(item.shows)}
+        for item in verdict.evidence
+    ]
     return plain
 
 

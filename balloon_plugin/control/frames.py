@@ -18,8 +18,11 @@ _QUOTE, _BACKSLASH, _NEWLINE = b'"\\\n'
 
 
 def line(message: dict[str, Any]) -> bytes:
-    """Return a message as it is sent: JSON on one line."""
-    return json.dumps(message).encode() + b"\r\n"
+    """Return a message as it is sent: JSON on one line.
+
+    What a host or a plugin put where a text should be is sent as one.
+    """
+    return json.dumps(message, default=str).encode() + b"\r\n"
 
 
 class Frames:
