@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user.parked import Parked, pack, unpack
+from balloon_plugin.virtqueue import Ring
 
 U64 = st.integers(0, 2**64 - 1)
-PLACES = st.tuples(st.integers(0, 65535), st.integers(0, 32768))
+PLACES = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 32768))
 SESSIONS = st.builds(
     Parked,
     boot=st.text(max_size=4),
@@ -53,6 +55,9 @@ def test_a_guest_is_known_by_its_memory(boot, files, same):
     assert PARKED.is_of(boot, frozenset(files)) is same
 
 
+SPLIT = Ring(128, 0, 0, 0, features=0, native=ByteOrder.LITTLE)
+
+
 @pytest.mark.parametrize(
     ("queue", "base", "owed"),
     [
@@ -66,7 +71,22 @@ def test_a_guest_is_known_by_its_memory(boot, files, same):
     ],
 )
 def test_what_is_owed_follows_from_where_a_queue_starts(queue, base, owed):
-    assert PARKED.owed(queue, base) == owed
+    assert PARKED.owed(queue, base, SPLIT) == owed
+
+
+@pytest.mark.parametrize(
+    ("place", "wrap", "owed"), [(98, 1, 4), (2, 0, 0), (2, 1, None), (99, 1, None)]
+)
+def test_a_packed_queue_is_counted_in_laps(place, wrap, owed):
+    ring = replace(SPLIT, size=100, features=1 << 34)
+    session = replace(PARKED, queues={0: (0x80628062, 4)})
+
+    assert session.owed(0, (place | wrap << 15) * 0x10001, ring) == owed
+
+
+def test_a_queue_of_which_nothing_is_known_may_stand_still():
+    assert PARKED.owed(1, 7, None) == 0
+    assert PARKED.owed(0, 2, None) is None
 
 
 def test_a_newer_form_is_refused_with_a_sentence():
@@ -101,7 +121,7 @@ DAMAGE = [
             {"queues": {"0": 1}},
             {"queues": {"0": [1]}},
             {"queues": {"x": [1, 1]}},
-            {"queues": {"0": [65536, 0]}},
+            {"queues": {"0": [1 << 32, 0]}},
             {"queues": {"0": [0, 32769]}},
         ]
     ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import sys
 
 import pytest
 import vhost_user_traces as traces
+from ring import PackedDriverRing
 from vhost_user_front_end import FrontEnd, open_fds
 from vhost_user_traces import GUEST_RAM, Sent, number, state
 
@@ -15,6 +17,7 @@ from balloon_plugin import hookimpl, make_device
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     Answer,
+    ByteOrder,
     Gate,
     Judgement,
     PagesDeflated,
@@ -293,6 +296,127 @@ def test_without_a_file_the_death_of_the_daemon_is_the_end(tmp_path):
     assert not host.slot.restored
     guest.close()
     host.daemon.close()
+
+
+# --- packed rings -------------------------------------------------------------------
+
+PACKED = traces.MODERN | 1 << 34
+BEGINNING = 0x8000_8000
+"""All that QEMU knows of a packed queue whose back end died."""
+
+
+class PackedGuest(Guest):
+    """A driver with packed rings, which stay the same on every connection."""
+
+    def __init__(self, host, before=None):
+        super().__init__(host, before)
+        self._map = mmap.mmap(self.fd("memory"), 0)
+        self.rings = before.rings if before else {}
+        for queue in (0, 1):
+            self.lay_out(queue)
+
+    def lay_out(self, queue):
+        desc, avail, used = (traces.FILE_AT + at for at in traces.ring_at(queue))
+        ring = PackedDriverRing(
+            self._map, traces.QUEUE_SIZE, ByteOrder.LITTLE, start=desc
+        )
+        ring.avail, ring.used = avail, used
+        if queue in self.rings:
+            state = vars(self.rings[queue])
+            vars(ring).update({name: state[name] for name in _DRIVERS})
+        self.rings[queue] = ring
+
+    def start(self, **_more):
+        return super().start(bases=[BEGINNING] * 2, features=PACKED)
+
+    def send_pages(self, queue, *pages):
+        for page in pages:
+            ident = self.rings[queue].place
+            at = 0x8000 + ident * 4
+            self.poke(at, (FIRST_PAGE + page).to_bytes(4, "little"))
+            self.rings[queue].offer(ident, (GUEST_RAM + at, 4, 0))
+        os.eventfd_write(self.fds[f"kick{queue}"], 1)
+
+    def close(self):
+        self._map.close()
+        super().close()
+
+
+_DRIVERS = "place", "wrap", "seen", "seen_wrap", "lists"
+"""What a driver knows of a packed ring, and its memory does not say."""
+
+
+@pytest.fixture
+def packed(host):
+    guest = PackedGuest(host).start()
+    host.guests = [guest]
+    yield guest
+    host.guests[-1].close()
+
+
+def again_packed(host):
+    host.guests.append(PackedGuest(host, host.guests[-1]))
+    return host.guests[-1].start()
+
+
+def test_packed_rings_go_on_where_they_stood(host, packed):
+    guest = packed
+    for turn in range(3):
+        # More than a lap, so that both wrap counters turn.
+        for page in range(80):
+            guest.send_pages(0, 100 * turn + page % 20)
+            guest.settle()
+            assert len(guest.rings[0].returned()) == 1
+        host.restart()
+        guest = again_packed(host)
+
+    assert len(host.policy.seen) == 240
+    assert host.device.query().ballooned == 60
+    assert host.device.query().driver
+
+
+def test_packed_rings_that_are_new_are_another_drivers(host, packed, caplog):
+    packed.send_pages(0, 1, 2)
+    packed.settle()
+    host.restart()
+    packed.rings.clear()
+    for queue in (0, 1):
+        packed.poke(traces.ring_at(queue)[0], bytes(traces.QUEUE_SIZE * 16))
+
+    guest = again_packed(host)
+    guest.send_pages(0, 3)
+    guest.settle()
+
+    assert "its queues stand at their beginning" in caplog.text
+    assert host.policy.seen == inflated(3)
+    assert guest.rings[0].returned() == [(0, 0)]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_packed_rings_lose_no_buffer(tmp_path):
+    moment, lived = 0, False
+    while not lived:
+        folder = tmp_path / str(moment)
+        folder.mkdir()
+        host = Host(folder)
+        first = PackedGuest(host).start()
+        first.send_pages(0, 1, 2)
+        first.settle()
+        first.send_pages(0, 3, 4, 5)
+
+        lived = killed_at(moment, host.step) is not None
+        host.restart()
+        second = PackedGuest(host, first).start()
+        second.send_pages(0, 6)
+        second.settle()
+
+        assert host.policy.seen == inflated(1, 2, 3, 4, 5, 6)
+        assert [ident for ident, _ in second.rings[0].returned()] == [*range(6)]
+        second.close()
+        host.daemon.close()
+        moment += 31
+
+    assert moment > 100
 
 
 # --- the connection is lost ---------------------------------------------------------

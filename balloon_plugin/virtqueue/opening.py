@@ -1,4 +1,7 @@
-"""Open a queue in the format that was negotiated: one place for all hosts."""
+"""Open a queue in the format that was negotiated: one place for all hosts.
+
+And say of its base, which is another number in each format, what a host has to know.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from balloon_plugin.virtqueue.packed import PackedQueue
 from balloon_plugin.virtqueue.ring import Ring
 from balloon_plugin.virtqueue.split import SplitQueue
 
-__all__ = ["Queue", "open_queue"]
+__all__ = ["Queue", "advance", "find_base", "open_queue"]
 
 Queue: TypeAlias = SplitQueue | PackedQueue
 """An open queue of either format."""
@@ -25,3 +28,20 @@ def open_queue(memory: GuestMemory, ring: Ring, base: int | None = None) -> Queu
     """
     kind = PackedQueue if ring.packed else SplitQueue
     return kind(memory, ring, kind.START if base is None else base)
+
+
+def find_base(memory: GuestMemory, ring: Ring, base: int) -> int:
+    """Return where a queue really stands of which a front end says that it is ``base``.
+
+    A split queue stands where it is said to: its used ring tells the front end as well.
+    """
+    queue = open_queue(memory, ring, base)
+    found = queue.base
+    queue.release()
+    return found
+
+
+def advance(ring: Ring, base: int, count: int) -> int:
+    """Return the base of a queue after so many buffers, of one descriptor each."""
+    kind = PackedQueue if ring.packed else SplitQueue
+    return kind.advance(ring.size, base, count)

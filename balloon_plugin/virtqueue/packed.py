@@ -95,7 +95,13 @@ class PackedQueue(DeviceQueue):
         That is the first buffer not pushed yet, so that one which the device keeps
         (statistics) is not lost when the queue stops. Buffers are pushed in order.
         """
-        return self._laps.encode(self._used) * (1 << _HALF | 1)
+        return _base(self._laps.encode(self._used))
+
+    @staticmethod
+    def advance(size: int, base: int, count: int) -> int:
+        """Return the base after so many descriptors."""
+        laps = Laps(size)
+        return _base(laps.encode(laps.after(laps.decode(base >> _HALF), count)))
 
     def pop(self, limit: int) -> list[Chain]:
         """Take up to ``limit`` available buffers, in order.
@@ -308,6 +314,11 @@ class PackedQueue(DeviceQueue):
         event = self._laps.decode(self._driver.load(_EVENT_PLACE))
         distance = self._laps.distance
         return distance(start, event) < distance(start, self._used)
+
+
+def _base(word: int) -> int:
+    """Return the base of which both halves are this."""
+    return word << _HALF | word
 
 
 def _parts(ring: Ring, size: int) -> tuple[Part, Part, Part]:

@@ -28,7 +28,7 @@ from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
 from balloon_plugin.hosts.vhost_user.transfer import Transfer
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
-from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG, Feature
+from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG
 
 __all__ = ["LONG_TURN", "MAX_REFUSALS", "Connection"]
 
@@ -46,7 +46,6 @@ state that is written), others have at least as much of its time. A real driver'
 takes a hundredth of that.
 """
 
-_PACKED: Final = Feature.VIRTIO_F_RING_PACKED.mask
 
 _ACTUAL: Final = VIRTIO_BALLOON_CONFIG.offsets["actual"]
 _REST: Final = VIRTIO_BALLOON_CONFIG.size - _ACTUAL
@@ -412,8 +411,6 @@ class Connection:
         going = self._protocol.going
         if self._protocol.parked or going is None:
             return self._keeper.parked
-        if going.features & _PACKED:
-            return None  # no front end knows where a packed queue stood
         stand = {index: (self._host.vrings[index].base, 0) for index in COUNTED}
         return Parked(
             boot=boot(),
@@ -431,7 +428,7 @@ class Connection:
     def _resume(self, effect: effects.Resume) -> None:
         """Go on with the session that is parked, or begin one if it is another's."""
         try:
-            self._owed = self._keeper.resume(self._host)
+            self._owed = self._keeper.resume(self._host, effect.rings)
         except HostError as error:
             _log.warning("%s: the driver is judged anew: %s", self.name, error)
             self._device.reset()

@@ -8,7 +8,8 @@ carries out an effect owns those in it.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from balloon_plugin.events import ByteOrder
@@ -222,10 +223,12 @@ class Resume:
 
     :ivar features: what the driver accepted.
     :ivar ready: whether it set DRIVER_OK.
+    :ivar rings: by queue what is known of the rings that the front end brought back.
     """
 
     features: int
     ready: bool
+    rings: Mapping[int, Ring] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from balloon_plugin.layouts import (
     VRING_USED_ELEM,
 )
 from balloon_plugin.memory import GuestMemory
-from balloon_plugin.virtqueue import Queue, Ring, open_queue
+from balloon_plugin.virtqueue import Queue, Ring, find_base, open_queue
 
 __all__ = ["SlotHost", "Vring"]
 
@@ -84,13 +84,7 @@ class Vring:
         """
         if self._ring is None:
             return
-        ring = self._ring
-        ring = replace(
-            ring,
-            desc=memory.to_guest(ring.desc),
-            avail=memory.to_guest(ring.avail),
-            used=memory.to_guest(ring.used),
-        )
+        ring = _in_guest(self._ring, memory)
         queue = open_queue(memory.guest, ring, self._base)
         if queue.broken is not None:
             raise RefusalError(queue.broken)
@@ -122,6 +116,19 @@ class Vring:
         fd = self.fds.get(notifier)
         if fd is not None:
             doorbells.post(fd)
+
+
+def _in_guest(ring: Ring, memory: MappedMemory) -> Ring:
+    """Return a ring by its guest-physical addresses.
+
+    :raises RefusalError: if it is not in guest memory.
+    """
+    return replace(
+        ring,
+        desc=memory.to_guest(ring.desc),
+        avail=memory.to_guest(ring.avail),
+        used=memory.to_guest(ring.used),
+    )
 
 
 class SlotHost:
@@ -236,6 +243,19 @@ class SlotHost:
                 refusal = error
         if refusal is not None:
             raise refusal
+
+    def stand(self, index: int, ring: Ring | None) -> int:
+        """Return where a queue stands that is about to start.
+
+        :param ring: the queue's, if it is known yet.
+        """
+        base = self.vrings[index].base
+        if ring is None:
+            return base
+        try:
+            return find_base(self.mapped.guest, _in_guest(ring, self.mapped), base)
+        except RefusalError:
+            return base  # it is going to be refused when it starts
 
     def disconnect(self) -> None:
         """Let go of everything that a front end gave."""

@@ -8,7 +8,7 @@ decided here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from balloon_plugin.calls import Device
@@ -19,6 +19,8 @@ from balloon_plugin.hosts.state_file import StateError, StateFile
 from balloon_plugin.hosts.vhost_user import parked
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
+from balloon_plugin.hosts.vhost_user.rings import BEGINNINGS
+from balloon_plugin.virtqueue import Ring
 
 __all__ = ["Keeper", "boot"]
 
@@ -91,19 +93,23 @@ class Keeper:
         self.parked = self._session = None
         self._changed = True
 
-    def resume(self, host: SlotHost) -> dict[int, int]:
+    def resume(self, host: SlotHost, rings: Mapping[int, Ring]) -> dict[int, int]:
         """Take up the session that is parked, in a device that knows its guest.
 
         :param host: with the memory and the queues of the front end that came back.
+        :param rings: of those queues.
         :returns: by queue how many buffers are owed to the driver.
         :raises HostError: if it is another driver's session; the device is unchanged.
         """
         session, self.parked = self.parked, None
         if session is None or not session.is_of(boot(), host.mapped.files):
             raise HostError("its memory is not that of the session which was kept")
+        stand = {index: host.stand(index, rings.get(index)) for index in COUNTED}
+        if all(base in BEGINNINGS for base in stand.values()):
+            raise HostError("its queues stand at their beginning")
         owed: dict[int, int] = {}
-        for index in COUNTED:
-            count = session.owed(index, host.vrings[index].base)
+        for index, base in stand.items():
+            count = session.owed(index, base, rings.get(index))
             if count is None:
                 raise HostError(f"queue {index} is not where the kept session left it")
             owed[index] = count

@@ -5,7 +5,8 @@ session that is parked is taken up again if the same driver comes back, which th
 things show together: the memory is that of the same files, the accepted features are
 the same, and the queues stand where they stood. A front end that has no record of
 where a queue stands takes it from the used ring, and the device returns buffers in
-order, so that this is the first buffer not returned.
+order, so that this is the first buffer not returned. A packed ring has no such place;
+there the ring itself is looked at, and the front end's word does not count.
 
 The saved form is an object with
 
@@ -31,6 +32,7 @@ from typing import Any, Final, TypeAlias
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE, Queue
+from balloon_plugin.virtqueue import Ring, advance
 
 __all__ = [
     "COUNTED",
@@ -54,7 +56,7 @@ Buffers of the others (statistics, reports) may be handled again: their pages ar
 device's as long as the buffer is.
 """
 
-_POSITIONS: Final = 1 << 16
+_BASES: Final = 1 << 32
 _U64: Final = 1 << 64
 
 Files: TypeAlias = frozenset[tuple[int, int]]
@@ -95,17 +97,18 @@ class Parked:
             return True
         return boot == self.boot and not self.files.isdisjoint(files)
 
-    def owed(self, index: int, base: int) -> int | None:
+    def owed(self, index: int, base: int, ring: Ring | None) -> int | None:
         """Return how many buffers are owed to the driver of a queue that starts.
 
-        :param base: the position of the first buffer that was not returned, as the
-            front end has it.
+        :param base: the position of the first buffer that was not returned.
+        :param ring: of the queue, if it is known yet.
         :returns: ``None`` if that is not where the session left the queue.
         """
         place, owed = self.queues.get(index, (base, 0))
         if base == place:
             return owed
-        return 0 if base == (place + owed) % _POSITIONS else None
+        moved = ring is not None and base == advance(ring, place, owed)
+        return 0 if moved else None
 
 
 # --- on the way to another machine --------------------------------------------------
@@ -194,7 +197,7 @@ def _session(session: Mapping[str, Any]) -> Parked:
                 ready=ready,
                 queues={
                     int(index): (
-                        _number(base, _POSITIONS),
+                        _number(base, _BASES),
                         _number(owed, VIRTQUEUE_MAX_SIZE + 1),
                     )
                     for index, (base, owed) in queues.items()

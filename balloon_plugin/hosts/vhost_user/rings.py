@@ -7,13 +7,14 @@ SET_VRING_ENABLE alone, QEMU by both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user.effects import (
     DescribeGuest,
     Effect,
     Notifier,
+    Resume,
     SetBase,
     SetNotifier,
     StartQueue,
@@ -25,7 +26,7 @@ from balloon_plugin.hosts.vhost_user.session import Phase, Session
 from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE, Feature, Queue
 from balloon_plugin.virtqueue import PackedQueue, Ring, SplitQueue
 
-__all__ = ["MAX_QUEUES", "Rings"]
+__all__ = ["BEGINNINGS", "MAX_QUEUES", "Rings"]
 
 MAX_QUEUES = len(Queue)
 """Queues that a balloon can have (VIRTIO 1.3 §5.5.2)."""
@@ -36,7 +37,7 @@ _ALIGNMENT = {"desc": 16, "avail": 2, "used": 4}
 _MAX_BASE = 0xFFFF
 """Positions in a split ring are 16 bits wide, in a packed one there are two of them."""
 
-_BEGINNINGS = (None, SplitQueue.START, PackedQueue.START)
+BEGINNINGS = (None, SplitQueue.START, PackedQueue.START)
 """Positions that show no driver; User-Mode Linux starts packed rings at 0 as well."""
 
 _PACKED = Feature.VIRTIO_F_RING_PACKED.mask
@@ -58,6 +59,11 @@ class _Described:
     enabled: bool | None = None
     kicked: bool = False
     running: bool = False
+
+    @property
+    def placed(self) -> bool:
+        """Whether it is known where it lies."""
+        return bool(self.size) and self.address is not _NOWHERE
 
 
 class Rings:
@@ -84,7 +90,10 @@ class Rings:
     @property
     def goes_on(self) -> bool:
         """Whether the positions show the driver that was there before a pause."""
-        return any(ring.base not in _BEGINNINGS for ring in self._rings.values())
+        if self._packed and self._session.parked:
+            # A front end that lost its connection does not know where these stand.
+            return True
+        return any(ring.base not in BEGINNINGS for ring in self._rings.values())
 
     def check(self, index: int) -> None:
         """Refuse a queue that no balloon has."""
@@ -178,16 +187,27 @@ class Rings:
             # "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring
             # starts directly in the enabled state."
             enabled = not self._session.features & _PROTOCOL_FEATURES
-        placed = bool(ring.size) and ring.address is not _NOWHERE
-        return enabled and ring.kicked and placed
+        return enabled and ring.kicked and ring.placed
 
     def _start(self, index: int) -> list[Effect]:
         ring = self._rings[index]
         # A ring without a new position was only switched off and on.
         goes_on = ring.base is None or self.goes_on
-        effects = [*self._describe(ring), *self._session.begin(goes_on=goes_on)]
+        effects = [*self._describe(ring), *self._begin(goes_on=goes_on)]
         ring.base, ring.running = None, True
         return [*effects, self._start_effect(index)]
+
+    def _begin(self, *, goes_on: bool) -> list[Effect]:
+        """Begin or go on; a session that was parked is known by where its rings are."""
+        rings = {
+            index: self._start_effect(index).ring
+            for index, ring in self._rings.items()
+            if ring.placed
+        }
+        return [
+            replace(effect, rings=rings) if isinstance(effect, Resume) else effect
+            for effect in self._session.begin(goes_on=goes_on)
+        ]
 
     def _stop(self, index: int) -> list[Effect]:
         self._rings[index].running = False
