@@ -14,7 +14,8 @@ import pytest
 
 from balloon_plugin.boot import Ending, Kind, Plan, boot
 from balloon_plugin.errors import HostError, PluginError
-from balloon_plugin.events import ByteOrder
+from balloon_plugin.events import ByteOrder, GuestDescribed
+from balloon_plugin.trace import Concluded, decode, read
 
 NUMBERS = (
     "echo GUEST up=1 MemTotal=500 MemFree=400 MemAvailable=400 infl=0/0 check=2048/0"
@@ -146,3 +147,14 @@ def test_an_interruption_leaves_nothing():
 
     with pytest.raises(KeyboardInterrupt):
         boot(Script("sleep 100"), Plan("probe"), interrupt)
+
+
+def test_what_happens_to_the_device_is_recorded_if_asked_for(tmp_path):
+    plan = Plan("probe", record=tmp_path / "night.jsonl")
+    boot(Script("exit 3"), plan, lambda _step: None)
+
+    header, moments = decode(read(tmp_path / "night.jsonl"))
+    entries = [moment.entry for moment in moments]
+    assert (header.policy, header.guest) == ("probe", Script.title)
+    assert isinstance(entries[0], GuestDescribed)
+    assert isinstance(entries[-1], Concluded)

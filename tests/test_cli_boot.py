@@ -130,3 +130,18 @@ def test_qemu_gets_all_that_was_chosen(run, monkeypatch):
             page_size=65536,
         )
     ]
+
+
+@pytest.mark.usefixtures("a_machine")
+def test_the_plan_has_where_to_record(run, monkeypatch):
+    plans = []
+
+    def story(_machine, plan, _tell):
+        plans.append(plan)
+        return SimpleNamespace(ending=SimpleNamespace(exit_code=0))
+
+    monkeypatch.setattr(boot, "boot", story)
+
+    assert run("boot", "uml", "--record", "night.jsonl.zst")[0] == 0
+    assert run("boot", "uml")[0] == 0
+    assert [plan.record for plan in plans] == [Path("night.jsonl.zst"), None]
