@@ -38,6 +38,7 @@ from balloon_plugin.events import (
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.manager import make_policy
 from balloon_plugin.shadow import ShadowStatus, is_policy_event
+from balloon_plugin.trace import check_new
 from balloon_plugin.trace.lines import (
     Concluded,
     Header,
@@ -168,6 +169,9 @@ class _Process:
             while chunk := self._read():
                 self._take(chunk)
         except OSError:
+            # One that ended keeps its exit code; one that only hung up must not be
+            # waited for.
+            self._process.kill()
             self._drop(f"its process ended (exit code {self._process.wait()})")
         if len(self._waiting) > MOST_WAITING:
             self._drop(f"it fell behind by {len(self._waiting)} bytes")
@@ -189,8 +193,11 @@ class _Process:
     def close(self) -> None:
         """End the process."""
         self._process.kill()
-        # Also closes the pipes.
-        self._process.communicate()
+        # Not to be read to their ends, which somebody else may hold open.
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None  # noqa: S101 - it was made so
+            pipe.close()
+        self._process.wait()
 
     def _write(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -261,7 +268,9 @@ def watching(device: Device, *policies: str) -> Iterator[Watch]:
     :param policies: names of installed policies with their options, each of which gets
         a process of its own.
     :raises PluginError: if one of them cannot be made.
+    :raises HostError: if the device is realized already.
     """
+    check_new(device)
     for policy in policies:
         make_policy(policy)
     watch = Watch(device, list(policies))

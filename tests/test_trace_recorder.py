@@ -129,7 +129,10 @@ def test_a_device_that_is_realized_is_too_late(tmp_path):
     device = make_device("probe")
     device.realize(FakeHost())
 
-    with pytest.raises(HostError, match="record it before"), recording(device, "x"):
+    with (
+        pytest.raises(HostError, match="record or watch it before"),
+        recording(device, "x"),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 

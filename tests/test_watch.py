@@ -15,7 +15,7 @@ import pytest
 from fakes import FakeHost, Recorder
 
 from balloon_plugin import make_device, watch
-from balloon_plugin.errors import PluginError
+from balloon_plugin.errors import HostError, PluginError
 from balloon_plugin.events import (
     Judgement,
     PluginFailed,
@@ -49,13 +49,20 @@ class Raising(Strange):
     def act(self):
         raise KeyError("oh")
 
+class HangingUp(Strange):
+    def act(self):
+        os.closerange(3, 99)
+        os.close(0)
+        while True:
+            pass
+
 class Printing(Strange):
     def act(self):
         print("nonsense", flush=True)
 """
 ENTRY_POINTS = "".join(
     f"{kind.lower()} = strange:{kind}\n"
-    for kind in ("Hanging", "Crashing", "Raising", "Printing")
+    for kind in ("Hanging", "Crashing", "Raising", "HangingUp", "Printing")
 )
 LONG = 60.0
 """Seconds in which something comes that must; it comes in one."""
@@ -216,6 +223,13 @@ def test_one_that_crashes_says_how():
         assert served.watch.status(LONG)[1].dropped == ""
 
 
+def test_one_that_hangs_up_is_not_waited_for():
+    with Served("none", "hangingup") as served:
+        served.read()
+
+        assert served.until_dropped() == "its process ended (exit code -9)"
+
+
 def test_one_that_raises_is_shut_until_the_reset_as_it_would_be_live():
     with Served("none", "raising") as served:
         served.read()
@@ -241,6 +255,14 @@ def test_what_one_prints_is_no_news_of_it(capfd):
 def test_one_that_does_not_exist_is_refused():
     with pytest.raises(PluginError, match="did you mean probe"), Served("none", "prob"):
         pass
+
+
+def test_a_device_that_is_realized_is_too_late():
+    device = make_device("none")
+    device.realize(FakeHost())
+
+    with pytest.raises(HostError, match="record or watch it before"):
+        watching(device, "probe").__enter__()
 
 
 def test_all_end_with_their_context():

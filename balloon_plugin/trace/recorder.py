@@ -17,7 +17,7 @@ from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.trace.files import Sink, create
 from balloon_plugin.trace.lines import Concluded, Entry, Header, Moment, encode
 
-__all__ = ["Recorder", "recording"]
+__all__ = ["Recorder", "check_new", "recording"]
 
 _MICRO: Final = 1_000_000
 
@@ -114,11 +114,7 @@ def recording(
     :param salt: what else went into that choice.
     :raises HostError: if the device is realized already, or the file cannot be made.
     """
-    if _is_realized(device):
-        raise HostError(
-            "the device is realized already, and a trace begins with its guest: "
-            "record it before a host has it"
-        )
+    check_new(device)
     own, sink = create(Path(path))
     about = {"guest": guest, "split": split, "salt": salt, "started": _wall_clock()}
     recorder = Recorder(device, own, sink, clock, about)
@@ -128,6 +124,18 @@ def recording(
     finally:
         device.plugins.unregister(recorder)
         recorder.close()
+
+
+def check_new(device: Device) -> None:
+    """See that a device can be followed from its beginning.
+
+    :raises HostError: if it has been realized already.
+    """
+    if _is_realized(device):
+        raise HostError(
+            "the device is realized already, and what a host knows of its guest comes "
+            "first: record or watch it before a host has it"
+        )
 
 
 def _is_realized(device: Device) -> bool:
