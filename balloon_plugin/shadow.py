@@ -163,6 +163,8 @@ class Shadow:
                 self._live = gate
             case InhibitionChanged(reason=reason):
                 self.settle()
+                # What is still to be compared happened while they were.
+                self._unsettled = False
                 self.inhibited = reason is not None
             case TargetAnswered(asked=asked) if asked is not None:
                 # One that was refused at once came without its TargetRequested.
