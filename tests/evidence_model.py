@@ -298,9 +298,6 @@ class Case:
         any of the three, if the queues lie on such a page. Those that read their target
         right on a big-endian CPU do not deflate, and so tell themselves apart.
         """
-        if self.driver.leaps and "order" not in self.knows:
-            # Too few of its pages: as many as one that rounds 33 up to its own takes.
-            return [first * self.page for first in self.first[:1]] in ([40], [48], [64])
         if "page" in self.knows or self.features & (INDIRECT | VERSION_1):
             return False
         if "order" in self.knows and self.order is BIG and not self.swaps_target:

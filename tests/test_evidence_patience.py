@@ -337,3 +337,48 @@ def test_in_whole_pages_it_may_have_its_target():
     assert nudges(policy, range(9), 50) == []
 
     assert nudges(policy, range(9, 12), 65) == [10, 11]
+
+
+# --- a driver that is held ----------------------------------------------------------
+
+NEVER_DEFLATES = (
+    *(TargetRead(33), PagesInflated(pages(33)), ActualWritten(33)),
+    *(TargetRead(1), PagesInflated(pages(256, HIGH + 33)), ActualWritten(289)),
+    TargetRead(289),
+)
+"""Linux 2.6.25, or a big-endian driver that found little memory at first."""
+
+
+def test_a_held_driver_at_rest_reads_what_it_has():
+    policy = after(*NEVER_DEFLATES, features=0)
+    assert seen(policy) == (BUGGY, "HELD", 289)
+    assert policy.policy_verdict().defects == ()
+
+    observe(policy, *[TimePassed(float(now)) for now in range(7)])
+
+    assert policy.policy_verdict().defects == (Defect.NO_DEFLATE,)
+    assert seen(policy) == (BUGGY, "HELD", 289)
+    assert "Only Linux 2.6.25 with pages of 4 KiB would do this." in shows(policy)
+
+
+def test_one_that_reads_on_is_not_at_rest():
+    policy = after(*NEVER_DEFLATES, features=0)
+
+    for now in range(20):
+        observe(policy, TimePassed(float(now)), TargetRead(289))
+
+    assert policy.policy_verdict().defects == ()
+
+
+def test_nor_is_one_that_has_not_read_what_it_is_shown():
+    policy = after(*NEVER_DEFLATES[:-1], features=0)
+
+    observe(policy, *[TimePassed(float(now)) for now in range(20)])
+
+    assert policy.policy_verdict().defects == ()
+
+
+def test_rest_is_no_reason_to_wake_a_driver():
+    policy = after(*NEVER_DEFLATES, features=0)
+
+    assert nudges(policy, range(20), 0) == []

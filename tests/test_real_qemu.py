@@ -323,7 +323,11 @@ def test_the_probe_starves_a_guest_that_cannot_deflate(lived, life):
     assert record.reclaimed == 0
 
 
-@each(*under(["evidence"], ["arm64le-4k"], OF_2_6_25, indirect=False))
+@each(
+    *under(
+        ["evidence"], ["arm64le-4k"], OF_2_6_25, order=ByteOrder.LITTLE, indirect=False
+    )
+)
 def test_evidence_holds_a_guest_that_cannot_deflate(lived, life):
     record = lived(life)
 

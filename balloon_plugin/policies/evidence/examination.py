@@ -176,6 +176,8 @@ class Examination:
 
     def _read(self, event: TargetRead) -> None:
         self.session.read(event.num_pages)
+        if self.stage is Stage.HELD:
+            self._patience.moved()
 
     def _inflate(self, event: PagesInflated) -> None:
         if not event.pfns:
@@ -350,28 +352,44 @@ class Examination:
 
     def _pass_time(self, event: TimePassed) -> None:
         """Wake a driver that stands still, and let its silence count in the end."""
+        lead = self.session.lead
+        if lead is None:
+            return
+        if self.stage is Stage.HELD:
+            if self._patience.tested(event.now) is Silence.OVER:
+                self._rest()
+            return
+        silence = Silence.WAIT
         if self.stage in PROBING and self._present():
             silence = self._patience.tested(event.now)
-        elif self.stage in OPEN and self._is_short():
+        elif self.stage in OPEN and self._is_short(lead):
             silence = self._patience.believed(event.now)
-        else:
-            return
         self.nudges += silence is Silence.NUDGE
-        lead = self.session.lead
-        if silence is Silence.OVER and lead is not None:
+        if silence is Silence.OVER:
             self._expire(lead)
 
-    def _is_short(self) -> bool:
+    def _rest(self) -> None:
+        """Conclude from a held driver at rest: what it has is what it reads.
+
+        Old drivers that want more and find no memory read their target five times a
+        second.
+        """
+        shown, session = self.advertised(), self.session
+        if self._remedies.hold and shown in session.reads:
+            session.keep(
+                lambda kind: kind.reads(shown) == kind.units(session.entries),
+                lambda: f"{self._seconds} s at rest with a target of {shown}",
+            )
+
+    def _is_short(self, lead: DriverKind) -> bool:
         """Return whether the driver has less than the user wants, and not by its will.
 
         One that found no memory when it was told of its target may not try again by
         itself; one that gave pages back of its own accord (OOM) is left in peace.
         """
-        session, lead = self.session, self.session.lead
-        return (
-            lead is not None
-            and not session.yielded
-            and lead.units(session.entries) < lead.rests_at(self.wanted(lead))
+        session = self.session
+        return not session.yielded and lead.units(session.entries) < lead.rests_at(
+            self.wanted(lead)
         )
 
     def _present(self) -> bool:
@@ -386,7 +404,7 @@ class Examination:
             never = self.session.actual is None
             shows = "never writes actual" if never else "does not write its size"
             self.session.note(after, f"The driver {shows}.")
-            self.mute += (Defect.NO_ACTUAL,)
+            self._conclude_no_actual(after)
             self._patience.moved()
         elif self.stage is Stage.SHRINK and self._asked():
             self.session.note(after, "The driver does not deflate.")
@@ -403,6 +421,13 @@ class Examination:
             )
             self._slept = self.stage
             self._enter(Stage.SILENT)
+
+    def _conclude_no_actual(self, after: str) -> None:
+        """Go on with the kinds that are known for it, if any is left."""
+        if all(kind.writes_actual for kind in self.session.alive):
+            self.mute += (Defect.NO_ACTUAL,)
+        else:
+            self.session.keep(lambda kind: not kind.writes_actual, lambda: after)
 
     def _asked(self) -> bool:
         """Return whether the driver read what it is shown."""
