@@ -118,6 +118,39 @@ def test_what_is_special_is_told(answered, changes, title, text):
     assert dict(report.status_lines(answered(**changes)))[title] == text
 
 
+SHADOW = {
+    "policy": "probe",
+    "verdict": "good",
+    "state": "GOOD",
+    "dropped": None,
+    "diverges_from": None,
+    "guesses_from": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "probe: good (GOOD)"),
+        ({"dropped": "it raised"}, "probe: looks on no more, it raised"),
+        (
+            {"diverges_from": 4, "guesses_from": 5, "guesses_why": "No."},
+            "probe: good (GOOD), acts otherwise from event 4 on, a guess since 5: No.",
+        ),
+    ],
+)
+def test_policies_that_look_on_are_told(answered, changes, text):
+    status = answered() | {"shadows": [SHADOW | changes]}
+
+    assert report.status_lines(status)[-1] == ("shadow", text)
+
+
+def test_a_policy_by_lot_is_told(answered):
+    status = answered() | {"split": {"shares": "probe=1,none=1", "salt": "x"}}
+
+    assert report.status_lines(status)[-1] == ("chosen", "by probe=1,none=1, salt 'x'")
+
+
 def test_statistics_are_told_in_their_units(answered):
     assert report.statistics_lines(answered(stats=MINUTE_OLD))[1:] == [
         ("free memory", "100 MiB"),
