@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import MemoryRange
-from balloon_plugin.pages import _CHUNK, Ledger, clip, merge
+from balloon_plugin.pages import _CHUNK, Ledger, clip, covered, merge, split
 
 PAGE = 4096
 KIB = 1024
@@ -332,6 +332,96 @@ def test_the_memory_of_a_hundred_idle_ledgers_of_a_terabyte():
     )
 
     assert int(grown.stdout) < 1024
+
+
+def test_what_is_kept_is_in_the_balloon_and_not_given_back():
+    ledger = Ledger(ranges((0, 1000)), 4 * KIB)
+    ledger.inflate([(10, 20), (50, 10)])
+    ledger.mark_reclaimed([(15, 5), (55, 5)])
+
+    assert ledger.kept(0, 1000) == [(10, 5), (20, 10), (50, 5)]
+    assert ledger.kept(12, 1000) == [(12, 3), (20, 10), (50, 5)]
+    assert ledger.kept(60, 1000) == []
+
+
+@pytest.mark.parametrize("most", [1, 5, 6, 15, 100])
+def test_no_more_is_kept_than_was_asked_for(most):
+    ledger = Ledger(ranges((0, 4 * _CHUNK)), 4 * KIB)
+    pages = [(5, 5), (_CHUNK - 5, 10), (3 * _CHUNK, 5)]
+    ledger.inflate(pages)
+
+    kept = ledger.kept(0, most)
+
+    assert sum(count for _, count in kept) == min(most, 20)
+    assert kept[-1][0] + kept[-1][1] <= 3 * _CHUNK + 5
+    assert ledger.kept(3 * _CHUNK - 1, 100) == [(3 * _CHUNK, 5)]
+
+
+def test_what_is_kept_is_split_where_ranges_of_ram_meet():
+    ledger = Ledger(ranges((0, 6), (6, 10)), 4 * KIB)
+    ledger.inflate([(0, 6), (6, 10)])
+
+    assert ledger.kept(0, 100) == [(0, 6), (6, 10)]
+
+
+# --- ranges of bytes ---
+
+
+@pytest.mark.parametrize(
+    ("parts", "unit", "runs"),
+    [
+        ([], 4, []),
+        ([(0, 4096)], 4, [(0, 1)]),
+        ([(0, 4095)], 4, []),
+        ([(1, 8192)], 4, [(1, 1)]),
+        ([(4096, 4096), (0, 4096)], 4, [(0, 2)]),
+        ([(0, 100), (100, 4000)], 4, [(0, 1)]),
+        ([(0, 40960), (4096, 4096)], 4, [(0, 10)]),
+        ([(8192, 65536)], 64, []),
+        ([(8192, 65536), (73728, 65536)], 64, [(16, 16)]),
+        ([(2**64 - 4096, 2**32 - 1)], 4, [(2**52 - 1, 2**20 - 1)]),
+    ],
+)
+def test_ranges_cover_whole_units_together(parts, unit, runs):
+    assert covered(parts, unit * KIB) == runs
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 70_000)), max_size=6),
+    st.sampled_from([4 * KIB, 16 * KIB]),
+)
+def test_what_is_covered_is_what_all_bytes_of_which_are(parts, unit):
+    """By a bit for each byte."""
+    bits = 0
+    for address, size in parts:
+        bits |= (1 << size) - 1 << address
+
+    whole = (1 << unit) - 1
+    expected = {
+        page
+        for place in range(300_000 // unit)
+        if bits >> place * unit & whole == whole
+        for page in range(place * unit // 4096, (place + 1) * unit // 4096)
+    }
+    runs = covered(parts, unit)
+    found = [page for first, count in runs for page in range(first, first + count)]
+    assert found == sorted(expected)
+    assert all(sum(run) < following[0] for run, following in itertools.pairwise(runs))
+
+
+@given(
+    st.lists(st.integers(1, 50), max_size=6),
+    st.integers(1, 200),
+)
+def test_runs_are_split_after_so_many_pages(counts, pages):
+    runs = [(100 * place, count) for place, count in enumerate(counts)]
+
+    first, rest = split(runs, pages)
+
+    assert sum(count for _, count in first) == min(pages, sum(counts))
+    assert merge(
+        page for start, count in first + rest for page in range(start, start + count)
+    ) == merge(page for start, count in runs for page in range(start, start + count))
 
 
 # --- the ledger, by a model ---
