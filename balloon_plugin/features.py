@@ -30,9 +30,9 @@ class DeviceOptions:
         Off: a target is then no promise any more, and Linux 4.19 to 5.5 gives pages
         back whenever it reclaims memory at all.
     :ivar must_tell_host: the driver tells before it uses a page again, so that a page
-        may be given back as long as it is in the balloon. Off: a driver waits for two
-        answers then, where it waited for one. Offered anyway where the host's pages are
-        larger than 4 KiB.
+        may be given back as long as it is in the balloon. Off: a guest that is short of
+        memory has to wait for an answer first. Offered anyway where the host's pages
+        are larger than 4 KiB.
     :ivar page_poison: the driver says what it fills free pages with. Off: of use only
         with ``reporting``, which obeys it.
     :ivar reporting: the driver reports pages as they become free, outside the balloon.

@@ -19,7 +19,8 @@ docs:
 ``faults``, ``last_fault``
     How often the driver broke the specification, and the newest sentence of that.
 ``ledger``
-    Pages in the balloon and those given back, see :class:`balloon_plugin.pages.Ledger`.
+    ``ballooned`` and ``reclaimed``: pages in the balloon, and those of them that were
+    given back, as lists of ``[first page, count]``, sorted and disjoint.
 ``stats``
     ``interval`` (seconds between two requests, 0 for none), ``values`` (the newest
     statistics, ``[tag, value]`` each, or null), ``age`` (of those, in seconds),
