@@ -21,15 +21,15 @@ NOW = 1_000_000.5
 READY = b'{"execute": "qmp_capabilities"}\n'
 
 
-def monitor_of(*devices, ready=True):
+def monitor_of(*devices, ready=True, about=None):
     """Return a conversation without a socket; the guests are called a, b, ..."""
 
     def change(name, policy):
         change_policy(site.guests[name], policy)
 
-    site = Site(
-        dict(zip("abcdef", devices, strict=False)), "1.2.3", change, lambda: NOW
-    )
+    guests = dict(zip("abcdef", devices, strict=False))
+    more = {} if about is None else {"about": about}
+    site = Site(guests, "1.2.3", change, lambda: NOW, **more)
     monitor = Monitor(site, lambda function: function())
     if ready:
         monitor.receive(READY)

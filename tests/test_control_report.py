@@ -10,7 +10,15 @@ from control_kit import monitor_of, say
 from fakes import RAM_PAGES, SHUT, ScriptedPolicy, follow, rig
 
 from balloon_plugin.control import report
-from balloon_plugin.events import Defect, Evidence, Judgement, Verdict
+from balloon_plugin.events import (
+    Defect,
+    Evidence,
+    Judgement,
+    ShadowDiverged,
+    ShadowGuesses,
+    Verdict,
+)
+from balloon_plugin.shadow import ShadowStatus
 from balloon_plugin.status import Sample, Status
 
 
@@ -225,3 +233,36 @@ def test_an_age_is_short(answered, seconds, text):
     cells = report.cells(answered(stats=replace(MINUTE_OLD, age=seconds)))
 
     assert cells[report.HEADS.index("age")] == text
+
+
+# --- what goes with a device --------------------------------------------------------
+
+SURE = ShadowStatus("none", 9, Verdict(Judgement.GOOD, "BELIEVED"), SHUT)
+DIVERGED = replace(SURE, diverged=ShadowDiverged("none", 3, SHUT, SHUT))
+GUESSING = replace(DIVERGED, guesses=ShadowGuesses("none", 4, "nobody saw it"))
+DROPPED = replace(GUESSING, dropped="it fell behind")
+DIVERGES = "none: good (BELIEVED), acts otherwise from event 3 on"
+
+
+@pytest.mark.parametrize(
+    ("shadow", "text"),
+    [
+        (SURE, "none: good (BELIEVED)"),
+        (DIVERGED, DIVERGES),
+        (GUESSING, f"{DIVERGES}, a guess since 4: nobody saw it"),
+        (DROPPED, "none: looks on no more, it fell behind"),
+    ],
+)
+def test_a_shadow_is_said_with_what_its_word_is_worth(answered, shadow, text):
+    status = answered() | {"shadows": [shadow.as_dict()]}
+
+    assert report.status_lines(status)[-1] == ("shadow", text)
+
+
+def test_a_lot_is_said():
+    device = rig(ScriptedPolicy(follow)).device
+    split = {"split": {"shares": "a=1,b=2", "salt": "S"}}
+
+    status = say(monitor_of(device, about=lambda _: split), "query-balloon-status")
+
+    assert report.status_lines(status)[-1] == ("chosen", "by a=1,b=2, salt 'S'")
