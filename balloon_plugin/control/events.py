@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from balloon_plugin.control.commands import plain_verdict
 from balloon_plugin.control.frames import line
+from balloon_plugin.control.plain import plain_verdict
 from balloon_plugin.events import (
     ActualWritten,
     DeviceReset,
