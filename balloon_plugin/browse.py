@@ -17,6 +17,7 @@ from balloon_plugin.trace.lines import Concluded, Entry
 __all__ = ["HELP", "Browser"]
 
 HELP: Final = "n next  p back  f,b ten  v verdict  d difference  g first  G last  q end"
+"""The keys, for the last line of a page."""
 
 _AROUND: Final = 3
 """Events shown before the current one, and after it."""

@@ -77,11 +77,22 @@ def _take_seconds(value: Any) -> float:
 
 
 U32: Final = _whole(1 << 32)
+"""A whole number of 32 bits."""
+
 U64: Final = _whole(1 << 64)
+"""A whole number of 64 bits."""
+
 FLAG: Final = _plain(bool, "true or false")
+"""True or false."""
+
 TEXT: Final = _plain(str, "a text")
+"""A text."""
+
 STATE: Final = _plain(dict, "an object")
+"""An object whose content is for others to understand."""
+
 SECONDS: Final = Form(_as_it_is, _take_seconds)
+"""A time or a duration, in seconds."""
 
 
 # --- made of others -----------------------------------------------------------------

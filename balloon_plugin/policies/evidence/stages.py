@@ -43,8 +43,13 @@ class Stage(enum.Enum):
 
 
 PROBING = (Stage.FILL, Stage.SHRINK)
+"""Those in which the driver is asked for pages that nobody wants."""
+
 OPEN = (Stage.GOOD, Stage.WORKING)
+"""Those in which the user's targets are accepted."""
+
 WAITING = (*PROBING, Stage.SILENT)
+"""Those in which the user's target waits."""
 
 
 def judgement(stage: Stage, alive: tuple[DriverKind, ...]) -> Judgement:
