@@ -19,6 +19,8 @@ from balloon_plugin.hosts.simulated import SimulatedHost
 
 PAGE = (Path(__file__).parents[1] / "docs/control.md").read_text()
 NOW = 1795696200.25
+STATUS = ["id", "policy", "requested", "actual", "reclaimed", "ram", "verdict", "stats"]
+EVENTS = {"BALLOON_CHANGE", "BALLOON_VERDICT", "BALLOON_FAULT"}
 
 
 def blocks(language):
@@ -26,8 +28,8 @@ def blocks(language):
 
 
 def conversation():
-    """Return what is said on the page: (C or S, a message), in order."""
-    said = [block for block in blocks("text") if re.match("[CS]: ", block)]
+    """Return what happens on the page: (C, S or G, a message), in order."""
+    said = [block for block in blocks("text") if re.match("[CGS]: ", block)]
     unfolded = re.sub(r"\n +", " ", "".join(said))
     return [(line[0], line[3:]) for line in unfolded.splitlines()]
 
@@ -47,14 +49,18 @@ class Talk:
     def change_policy(self, _name, policy):
         change_policy(self.device, policy)
 
-    def say(self, command):
-        """Return the answer to a command, and the events after it."""
-        answer = self.monitor.receive(command.encode())
+    def hear(self, who, what):
+        """Return what the client reads after a command, or a fault of the guest."""
+        heard = []
+        if who == "C":
+            heard.append(self.monitor.receive(what.encode()))
+        else:
+            self.device.set_features(self.device.query().features | 1 << 20)
         self.guest.run()
         self.device.tick()
         self.guest.run()
         told = self.news.look(self.device.query(), 0.0)
-        return [answer, *(event_line(name, data, NOW) for name, data in told)]
+        return heard + [event_line(name, data, NOW) for name, data in told]
 
 
 @pytest.fixture
@@ -65,15 +71,30 @@ def talk():
 
 
 def test_the_conversation_is_as_it_is_shown(talk):
-    said = [("S", talk.monitor.greeting())]
-    for who, command in conversation():
-        if who == "C":
-            said.append(("C", command))
-            said.extend(("S", line) for line in talk.say(command))
+    heard = [talk.monitor.greeting()]
+    for who, what in conversation():
+        if who != "S":
+            heard += talk.hear(who, what)
 
-    assert [(who, json.loads(text)) for who, text in said] == [
-        (who, json.loads(text)) for who, text in conversation()
+    shown = [json.loads(what) for who, what in conversation() if who == "S"]
+    assert [message_of(line) for line in heard] == [
+        message_of(json.dumps(message)) for message in shown
     ]
+
+
+def message_of(line):
+    """Return a message; of a status what is shown on the page, for there may be more."""
+    message = json.loads(line)
+    if "gate" in message.get("return", ()):
+        message["return"] = {name: message["return"][name] for name in STATUS}
+    return message
+
+
+def test_every_command_and_event_is_shown():
+    said = [json.loads(what) for who, what in conversation() if who != "G"]
+
+    assert {*COMMANDS, "qmp_capabilities"} <= {each.get("execute") for each in said}
+    assert {each.get("event") for each in said} >= EVENTS
 
 
 def test_every_command_is_told_of():
@@ -85,13 +106,13 @@ def test_every_command_is_told_of():
 def test_every_event_is_told_of():
     told = set(re.findall(r"^\| `(BALLOON_\w+)` \|", PAGE, re.MULTILINE))
 
-    assert told == {"BALLOON_CHANGE", "BALLOON_VERDICT", "BALLOON_FAULT"}
+    assert told == EVENTS
 
 
 def test_what_people_see_is_what_is_shown(talk, capsys):
-    for who, command in conversation():
-        if who == "C":
-            talk.say(command)
+    for who, what in conversation():
+        if who != "S":
+            talk.hear(who, what)
     status = json.loads(talk.monitor.receive(b'{"execute": "query-balloon-status"}'))
 
     show.line("vm1")
