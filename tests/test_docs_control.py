@@ -83,7 +83,7 @@ def test_the_conversation_is_as_it_is_shown(talk):
 
 
 def message_of(line):
-    """Return a message; of a status what is shown on the page, for there may be more."""
+    """Return a message; of a status what the page names, for there may be more."""
     message = json.loads(line)
     if "gate" in message.get("return", ()):
         message["return"] = {name: message["return"][name] for name in STATUS}
