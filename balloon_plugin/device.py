@@ -90,6 +90,7 @@ class Balloon:
         if facts == self._facts:
             return
         self._inventory.describe(facts)
+        self._duties.guest_changed()
         self._facts = facts
         self._gatekeeper.clamp(facts.ram_pages or None)
         self._gatekeeper.observe(GuestDescribed(facts))

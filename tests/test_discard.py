@@ -83,6 +83,19 @@ def test_shared_pages_are_punched_out_of_their_file(a_mapping, file):
     assert os.fstat(file).st_size == 16 * PAGE
 
 
+def test_pages_of_a_file_on_disk_leave_the_disk(a_mapping, tmp_path):
+    with (tmp_path / "ram").open("w+b") as disk:
+        mapping = a_mapping(256 * PAGE, disk.fileno())
+        mapping.flush()
+        os.fsync(disk.fileno())
+        before = blocks(disk.fileno())
+        backing = Backing(0, 256 * PAGE, mapping, file=disk.fileno())
+
+        assert give_back([backing], [(8, 64), (100, 100)]) == 164
+        assert before - blocks(disk.fileno()) == 164
+        assert pages_of(mapping) == [*range(8), *range(72, 100), *range(200, 256)]
+
+
 def test_private_pages_are_dropped_from_their_mapping(a_mapping):
     mapping = a_mapping(1024 * PAGE)
     before = resident()

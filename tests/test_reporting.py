@@ -291,6 +291,20 @@ def test_a_report_whose_queue_stopped_between_two_turns_comes_again(monkeypatch)
     assert reported(made) == [(((0, 250),), 250)]
 
 
+def test_memory_that_changes_between_two_turns_ends_it(monkeypatch):
+    monkeypatch.setattr(reporting, "PAGES_AT_ONCE", 100)
+    made = started(FakeHost(ram=[(0, RAM_PAGES), (8192, 200)]))
+    head = offer(made, (8192, 200))
+    made.device.queue_notify(REPORTQ)
+    made.host.plug([(0, RAM_PAGES)])
+    made.device.guest_changed()
+
+    assert not made.device.queue_notify(REPORTQ)
+
+    assert made.host.discards == [(8192, 100)]
+    assert made.host.queues[REPORTQ].returned == [head]
+
+
 def test_a_reset_between_two_turns_leaves_nothing(monkeypatch):
     monkeypatch.setattr(reporting, "PAGES_AT_ONCE", 100)
     made = started()

@@ -50,6 +50,10 @@ class Reporting:
         self._given_back = 0
         self._drop()
 
+    def guest_changed(self) -> None:
+        """Give no more back of what was reported: it may not be RAM any longer."""
+        self._left = []
+
     def serve(self, kick: Kick, *, allowed: bool) -> bool:
         """Give reported pages back as far as it is allowed; return if more may wait.
 

@@ -38,6 +38,10 @@ class Duties:
         self.reporting.reset()
         self.hinting.reset()
 
+    def guest_changed(self) -> None:
+        """Learn that the guest's memory is another."""
+        self.reporting.guest_changed()
+
     def serve(self, role: Queue, kick: Kick, terms: Terms) -> bool:
         """Serve one queue; return whether more may wait."""
         match role:
