@@ -152,6 +152,18 @@ def test_finished_runs_are_not_run_again(fleet, tmp_path, counted):
     assert text(first) == text(second)
 
 
+def test_a_run_is_in_the_file_as_soon_as_it_is_done(fleet, tmp_path):
+    kept, seen = tmp_path / "kept", []
+
+    def look(done, _total):
+        seen.append((done, kept.read_text().count("\n")))
+
+    sweep(fleet, ["none"], runs=20, resume=kept, progress=look)
+
+    assert len(seen) > 2
+    assert seen == [(done, done + 1) for done in range(len(seen))]
+
+
 def test_one_file_serves_many_sweeps(fleet, tmp_path, counted):
     kept = tmp_path / "kept"
     sweep(fleet, ["probe"], runs=20, resume=kept)
