@@ -125,6 +125,16 @@ def test_damage_in_a_compressed_file_is_said(tmp_path):
         list(read(path))
 
 
+def test_so_is_a_byte_that_became_another_in_a_trace_that_ended_in_order(tmp_path):
+    path = write(tmp_path / "x.zst", [os.urandom(40) + b"\n" for _ in range(200)])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(HostError, match="compressed trace is damaged"):
+        list(read(path))
+
+
 @pytest.mark.parametrize("use", [create, lambda path: list(read(path))])
 def test_without_the_package_it_says_which(tmp_path, monkeypatch, use):
     write(tmp_path / "x.zst").rename(tmp_path / "y.zst")

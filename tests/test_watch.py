@@ -22,6 +22,7 @@ from balloon_plugin.events import (
     ShadowDiverged,
     ShadowGuesses,
 )
+from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.trace import decode, read, recording
 from balloon_plugin.watch import watching
 
@@ -182,6 +183,29 @@ def test_before_anything_happens_nothing_is_known():
 
     assert (status.policy, status.events, status.dropped) == ("probe", 0, "")
     assert status.verdict.judgement is Judgement.UNDECIDED
+
+
+class Failing:
+    """An observer that raises, and counts how often it is called."""
+
+    calls = 0
+
+    @hookimpl
+    def balloon_event(self, event):
+        self.calls += 1
+        raise KeyError(event)
+
+
+def test_an_observer_that_was_cut_off_hears_nothing_of_them():
+    with Served("none", "probe") as served:
+        failing = Failing()
+        served.device.plugins.register(failing)
+        served.read()
+        served.device.tick()
+        served.watch.status(LONG)
+
+        assert served.witness.of(ShadowDiverged)
+        assert failing.calls == 1
 
 
 # --- what goes wrong ----------------------------------------------------------------
