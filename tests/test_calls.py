@@ -10,7 +10,7 @@ import pytest
 from fakes import GOOD, OPEN, SHUT, FakeHost, Recorder, ScriptedPolicy, calls
 
 from balloon_plugin import hookspecs
-from balloon_plugin.calls import Device
+from balloon_plugin.calls import Device, ObserverCalls
 from balloon_plugin.errors import PluginError
 from balloon_plugin.events import (
     Answer,
@@ -54,6 +54,11 @@ def manager(*plugins):
     for plugin in plugins:
         made.register(plugin)
     return made
+
+
+def a_device(*plugins):
+    made = manager(*plugins)
+    return Device(made, ObserverCalls(made))
 
 
 # --- the device, as a host sees it --------------------------------------------------
@@ -175,7 +180,7 @@ ASKING = {
 @pytest.mark.parametrize("hook", TELLING)
 def test_what_a_host_tells_reaches_the_device(hook):
     stub = Stub()
-    device = Device(manager(stub))
+    device = a_device(stub)
 
     answer = getattr(device, hook)(*TELLING[hook].values())
 
@@ -187,7 +192,7 @@ def test_what_a_host_tells_reaches_the_device(hook):
 def test_what_a_host_asks_is_answered_by_the_device(hook):
     arguments, answer = ASKING[hook]
     stub = Stub(answer)
-    device = Device(manager(stub))
+    device = a_device(stub)
 
     returned = getattr(device, hook)(*arguments.values())
 
@@ -199,7 +204,7 @@ def test_what_a_host_asks_is_answered_by_the_device(hook):
 @pytest.mark.parametrize("plugins", [[], [Stub("nonsense")]], ids=["none", "nonsense"])
 def test_an_answer_that_is_none_is_a_plugins_mistake(hook, plugins):
     arguments, answer = ASKING[hook]
-    device = Device(manager(*plugins))
+    device = a_device(*plugins)
 
     with pytest.raises(PluginError, match=type(answer).__name__) as error:
         getattr(device, hook)(*arguments.values())
