@@ -429,10 +429,12 @@ class PolicyChanged:
     :ivar policy: its name, with its options.
     :ivar held: whether the balloon is held until the driver is reset, because it was in
         use and the policy had no verdict on it.
+    :ivar offers: feature bits that it offers from now on besides the device's own.
     """
 
     policy: str
     held: bool
+    offers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,8 @@ class Gatekeeper:
             self.accepted = False
         elif self._is_blind():
             self._held = self._hold(name)
-        self._observers.emit(PolicyChanged(name, held=self._held is not None))
+        held = self._held is not None
+        self._observers.emit(PolicyChanged(name, held, self._policy.features()))
         self._settle()
 
     def _is_blind(self) -> bool:

@@ -32,6 +32,7 @@ from balloon_plugin.events import (
     PagesDeflated,
     PagesInflated,
     PluginFailed,
+    PolicyChanged,
     PolicyEvent,
     ShadowDiverged,
     ShadowGuesses,
@@ -161,6 +162,8 @@ class Shadow:
         match event:
             case GateChanged(gate=gate):
                 self._live = gate
+            case PolicyChanged(offers=offers):
+                self._offered = lambda: offers
             case InhibitionChanged(reason=reason):
                 self.settle()
                 # What is still to be compared happened while they were.

@@ -29,6 +29,7 @@ from balloon_plugin.events import (
     InhibitionChanged,
     Judgement,
     PluginFailed,
+    PolicyChanged,
     ShadowDiverged,
     ShadowGuesses,
     StateLoaded,
@@ -66,7 +67,13 @@ _PIPE: Final = 1 << 20
 
 _CHUNK: Final = 1 << 16
 
-_TOLD: Final = (GateChanged, InhibitionChanged, StateLoaded, TargetAnswered)
+_TOLD: Final = (
+    GateChanged,
+    InhibitionChanged,
+    PolicyChanged,
+    StateLoaded,
+    TargetAnswered,
+)
 """What shadows need to know besides what policies observe."""
 
 _UNKNOWN: Final = ShadowStatus(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from fakes import OPEN, REFUSING, SHUT, FakeHost, ScriptedPolicy
+from fakes import OPEN, REFUSING, SHUT, FakeHost, Recorder, ScriptedPolicy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from balloon_plugin import make_device
+from balloon_plugin import change_policy, make_device
 from balloon_plugin.calls import PolicyCalls
 from balloon_plugin.errors import PluginError
 from balloon_plugin.events import (
@@ -23,6 +23,7 @@ from balloon_plugin.events import (
     MemoryRange,
     PagesInflated,
     PluginFailed,
+    PolicyChanged,
     ShadowDiverged,
     ShadowGuesses,
     TargetRead,
@@ -263,6 +264,25 @@ def test_an_offer_of_the_live_policy_alone_is_a_guess_if_it_was_accepted():
 
     assert kept.guesses is None
     assert accepted.guesses.why.startswith("the driver accepted 0x400000, not of this")
+
+
+def test_of_a_policy_that_came_later_its_own_offer_counts():
+    live = PolicyChanged("feature-bit", held=False, offers=1 << 22)
+
+    status = Watched("feature-bit").see(FACTS, live, FeaturesAcked(1 << 22))
+
+    assert status.guesses is None
+
+
+def test_a_change_of_the_live_policy_tells_what_it_offers():
+    witness = Recorder()
+    device = make_device("none", observers=[witness])
+    device.realize(FakeHost())
+
+    change_policy(device, "feature-bit")
+
+    (changed,) = witness.of(PolicyChanged)
+    assert changed.offers == 1 << 22
 
 
 # --- targets ------------------------------------------------------------------------

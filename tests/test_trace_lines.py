@@ -76,7 +76,7 @@ ENTRIES = {
     events.InhibitionChanged: (st.none() | TEXT,),
     events.TargetAnswered: (REPLIES, st.none() | U32),
     events.StateLoaded: (st.booleans(), U64, JSON),
-    events.PolicyChanged: (TEXT, st.booleans()),
+    events.PolicyChanged: (TEXT, st.booleans(), U32),
     events.PluginFailed: (TEXT, TEXT, TEXT),
     events.ShadowDiverged: (TEXT, U64, GATES, GATES),
     events.ShadowGuesses: (TEXT, U64, TEXT),

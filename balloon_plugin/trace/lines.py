@@ -147,7 +147,7 @@ _EVENTS: Final[dict[str, tuple[type[Entry], tuple[Form, ...]]]] = {
     "inhibited": (events.InhibitionChanged, (optional(TEXT),)),
     "answered": (events.TargetAnswered, (_REPLY, optional(U32))),
     "loaded": (events.StateLoaded, (FLAG, U64, STATE)),
-    "policy": (events.PolicyChanged, (TEXT, FLAG)),
+    "policy": (events.PolicyChanged, (TEXT, FLAG, U32)),
     "failed": (events.PluginFailed, (TEXT, TEXT, TEXT)),
     "diverged": (events.ShadowDiverged, (TEXT, U64, _GATE, _GATE)),
     "guesses": (events.ShadowGuesses, (TEXT, U64, TEXT)),
