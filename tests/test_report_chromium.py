@@ -10,17 +10,24 @@ import subprocess
 
 import pytest
 from fleets import result
+from record_traces import path_of
 
 from balloon_plugin.compare import compare
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import find
-from balloon_plugin.report import rows_page, sweep_page
+from balloon_plugin.replay import conclude, replay
+from balloon_plugin.report import replay_page, rows_page, sweep_page
 from balloon_plugin.report.page import render
 from balloon_plugin.sweep import decide
+from balloon_plugin.trace import decode, read
 
 pytestmark = pytest.mark.real
 
-WIDTHS = (360, 700, 1000, 1280)
+VIEWS = [
+    *(("sweep", width) for width in (360, 700, 1000, 1280)),
+    *(("compare", width) for width in (360, 1280)),
+    *(("replay", width) for width in (360, 1000)),
+]
 
 HARNESS = """\
 <!doctype html>
@@ -106,11 +113,20 @@ def pages():
     return {
         "sweep": render(sweep_page(swept, decide(swept), ["balloon-plugin", "sweep"])),
         "compare": render(rows_page(rows, ["balloon-plugin", "compare"])),
+        "replay": render(replay_page(*recorded(), ["balloon-plugin", "replay"])),
     }
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["sweep", "compare"])
+def recorded():
+    header, moments = decode(read(path_of("arm64be-64k.stock.evidence")))
+    known, replays = list(moments), []
+    for policy in ("probe", "feature-bit", "evidence"):
+        steps = list(replay(header, known, policy))
+        replays.append((conclude(header, steps), steps))
+    return header, replays
+
+
+@pytest.mark.parametrize(("name", "width"), VIEWS)
 def test_a_report_fits_and_is_whole(browse, pages, name, width):
     seen, console = browse(pages[name], width)
 
@@ -120,7 +136,7 @@ def test_a_report_fits_and_is_whole(browse, pages, name, width):
     # Of each picture that size which belongs to this width.
     assert len(seen["pictures"]) == pages[name].count("<svg ") / 2
     assert min(seen["pictures"]) > 0.8 * min(width, 1000)
-    assert "What each policy did" in seen["texts"]
+    assert "actual" in seen["texts"]
     assert {"probe", "feature-bit"} <= {*seen["drawn"]}
 
 
