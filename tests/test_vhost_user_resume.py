@@ -611,3 +611,23 @@ def test_without_room_for_the_state_no_buffer_goes_back(host, guest, monkeypatch
 
     assert guest.used(0) == 2
     assert host.policy.seen == inflated(1, 2)
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence_a_second(
+    host, monkeypatch, caplog
+):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state_file, "_write_all", full)
+        with pytest.raises(HostError, match="No space left on device; make room"):
+            host.daemon.call(lambda: host.device.set_target(7))
+        host.slot.tick()
+    host.slot.tick()
+
+    (record,) = caplog.records
+    assert "cannot be written" in record.getMessage()
+    assert record.exc_info is None
+    host.restart()
+    assert host.device.query().requested == 7

@@ -95,6 +95,8 @@ class Slot:
         try:
             self.device.tick()
             self.keep()
+        except HostError as error:
+            _log.warning("%s: %s", self.path, error)
         except Exception:  # noqa: BLE001 - whatever it is, other guests live on
             _log.exception("%s: the device failed", self.path)
 
