@@ -55,3 +55,15 @@ def test_it_is_a_page_with_its_evidence_and_its_command(page):
 
     assert "actual = 256: Buggy guest detected" in text
     assert text.count("balloon-plugin replay a.trace") == 2
+
+
+def test_words_that_would_run_into_others_are_left_out():
+    header, moments = decode(read(path_of("arm64be-64k.stock.evidence")))
+    steps = list(replay(header, list(moments), "evidence"))
+    page = replay_page(header, [(conclude(header, steps), steps)], WORDS)
+    (svg,) = [one.svg for one in page.sections[1].blocks if isinstance(one, Picture)]
+
+    drawn = re.findall(r">asked for (\d+)<", svg)
+    told = re.findall(r"asked for (\d+) pages", svg)
+    assert drawn
+    assert len(drawn) < len(set(told))

@@ -29,6 +29,9 @@ _BOTTOM: Final = 0.42
 _LETTER: Final = 0.062
 """Inches that a letter of a state's name is wide."""
 
+_SMALL_LETTER: Final = 0.05
+"""Inches that a letter of what was asked for is wide."""
+
 _PAGES: Final = (0, 16, 256, 4096, 1 << 16, 1 << 20, 1 << 24, 1 << 28)
 _LABELS: Final = ("0", "16", "256", "4 Ki", "64 Ki", "1 Mi", "16 Mi", "256 Mi")
 """Marks of the axis of pages, which is logarithmic above the first."""
@@ -52,8 +55,7 @@ def draw_timelines(timelines: Sequence[Timeline], figure: Figure, size: Size) ->
             sharex=lines,
         )
         _draw_lines(lines, timeline, axis, most)
-        for ask in timeline.asks:
-            _draw_ask(lines, axis.place(timeline, ask.at), ask, size)
+        _draw_asks(lines, timeline, axis, size)
         _draw_states(states, timeline, axis, width * size[1])
         last = timeline is timelines[-1]
         _label_time(states, axis, timeline.unit if last else "", size)
@@ -103,11 +105,23 @@ def _scale(axes: Axes, axis: Axis, most: int) -> None:
         axes.axvline(start, color=ROLES["rule"], lw=0.8)
 
 
-def _draw_ask(axes: Axes, x: float, ask: Ask, size: Size) -> None:
+def _draw_asks(axes: Axes, timeline: Timeline, axis: Axis, size: Size) -> None:
+    """Mark where the user asked; words only where they do not run into others."""
+    free = 0.0
+    for ask in timeline.asks:
+        x, text = axis.place(timeline, ask.at), _asked(ask, size)
+        axes.axvline(x, color=ROLES["muted"], lw=0.7, ls=":")
+        if x >= free:
+            _write_ask(axes, x, text)
+            free = x + len(text) * _SMALL_LETTER / size[1] * axis.end
+
+
+def _asked(ask: Ask, size: Size) -> str:
     text = f"asked for {ask.num_pages}" if size[0] == "wide" else str(ask.num_pages)
-    if ask.answer is not Answer.ACCEPTED:
-        text += f": {ask.answer.value}"
-    axes.axvline(x, color=ROLES["muted"], lw=0.7, ls=":")
+    return text if ask.answer is Answer.ACCEPTED else f"{text}: {ask.answer.value}"
+
+
+def _write_ask(axes: Axes, x: float, text: str) -> None:
     axes.annotate(
         text,
         (x, 1),
