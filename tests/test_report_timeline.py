@@ -53,10 +53,11 @@ def test_pages_that_the_host_holds_come_and_go():
             (1, events.PagesReclaimed(4, ((8, 4),))),
             (2, events.PagesDeflated((8, 9, 77))),
             (3, events.DeviceReset()),
+            (4, events.PagesReclaimed(1, ((99, 1),))),
         ],
     )
 
-    assert [level.reclaimed for level in found.levels] == [0, 4, 2, 0]
+    assert [level.reclaimed for level in found.levels] == [0, 4, 2, 0, 1]
 
 
 def test_pages_are_those_that_the_driver_means():
