@@ -15,6 +15,7 @@ from unittest import mock
 
 import pytest
 from command_line import command
+from walkthrough import Terminal, checkout
 
 from balloon_plugin import cli
 from balloon_plugin.cli import boot
@@ -129,6 +130,26 @@ def serve(folder):
             return process
 
         yield serve
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder that looks like a checkout, and may be written to."""
+    checkout(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def terminal(here):
+    """Open a terminal there; afterwards it is closed."""
+    with contextlib.ExitStack() as stack:
+
+        def terminal():
+            opened = Terminal(here)
+            stack.callback(opened.close)
+            return opened
+
+        yield terminal
 
 
 @pytest.fixture

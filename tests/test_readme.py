@@ -1,41 +1,59 @@
-"""The README tells the truth: its code runs, its table is what is printed."""
+"""The README tells the truth: what is typed in it runs, and prints what is shown."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-from pathlib import Path
 
-from balloon_plugin.cli import main
+import pytest
+from walkthrough import INSTALLED, ROOT, blocks, matches, play, run
 
-ROOT = Path(__file__).parents[1]
+from balloon_plugin.boot.uml import find_uml
 
 README = (ROOT / "README.md").read_text()
+PAGE = blocks("README.md")
+CONSOLE = [block for block in PAGE if block.language == "console"]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def test_the_commands_print_what_is_shown(here):
+    plain = [block for block in CONSOLE if not block.hint]
+
+    assert plain
+    for block in plain:
+        for typed, shown in block.turns:
+            printed = run(typed, here)
+            assert matches(shown, printed), (typed, "\n".join(printed))
 
 
-def test_the_host_in_a_few_lines_runs_and_prints_what_is_said(capsys):
-    (code,) = blocks("python")
+@pytest.mark.slow
+def test_it_is_installed_as_is_shown(here):
+    (block,) = (block for block in CONSOLE if block.hint == "install")
+    commands = [typed for typed, _ in block.turns]
 
-    exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - it is our own
-
-    assert capsys.readouterr().out == blocks("text")[-1]
+    run("\n".join([*commands, "which balloon-plugin | grep $PWD"]), here, **INSTALLED)
 
 
-def test_the_comparison_is_what_the_command_prints(capsys):
-    table = blocks("text")[0].splitlines()
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_guests_do_what_is_shown(here, terminal, require_real):
+    require_real(find_uml)
 
-    main(["compare", "--guest", "linux-3.3-be-64k", "--guest", "linux-3.4-be-64k"])
+    terminals = play(CONSOLE, here, terminal)
 
-    printed = capsys.readouterr().out.splitlines()
-    shown = [
-        line.split()[: len(row.split())]
-        for row, line in zip(table, printed, strict=False)
-    ]
-    assert len(shown) == len(table)
-    assert shown == [row.split() for row in table]
+    assert terminals.keys() == {"device", "guest", "control"}
+    terminals["guest"].type("/ # poweroff -f")
+    terminals["device"].see(["vm1: device is reset: a new driver session begins"])
+    terminals["device"].type("^C")
+
+
+def test_the_host_in_a_few_lines_runs_and_prints_what_is_said():
+    code, shown = (block.text for block in PAGE if block.language in ("python", "text"))
+
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 - it is our own
+
+    assert printed.getvalue() == shown
 
 
 def test_its_pictures_are_there_and_told_in_words():

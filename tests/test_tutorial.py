@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import re
-import sys
 
 import pytest
-from walkthrough import Block, Terminal, blocks, checkout, matches, rough, run
+from walkthrough import INSTALLED, Block, blocks, matches, play, run
 
 from balloon_plugin.boot.uml import find_uml
 
@@ -63,25 +60,6 @@ def test_what_is_typed_is_told_from_what_is_shown():
 # --- commands -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def here(tmp_path):
-    checkout(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def terminal(here):
-    """Open a terminal; afterwards it is closed."""
-    with contextlib.ExitStack() as stack:
-
-        def terminal():
-            opened = Terminal(here)
-            stack.callback(opened.close)
-            return opened
-
-        yield terminal
-
-
 def test_the_commands_print_what_is_shown(here, terminal):
     for block in PLAIN:
         for typed, shown in block.turns:
@@ -103,43 +81,21 @@ def page_after(screen, typed, keys):
     return page
 
 
-INSTALLED = os.pathsep.join(path for path in sys.path if "site-packages" in path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("block", INSTALL)
 def test_it_is_installed_as_is_shown(block, here):
-    """What it depends on is here already, and need not come again."""
     for typed, shown in block.turns:
-        assert run(typed, here, PIP_NO_DEPS="1", PYTHONPATH=INSTALLED) == shown
+        assert run(typed, here, **INSTALLED) == shown
 
 
 # --- real guests --------------------------------------------------------------------
-
-EITHER = re.compile("balloon target of .* MiB (accepted|deferred)")
-"""Whether a target has to wait depends on who is faster, the user or the driver."""
 
 
 @pytest.mark.real
 @pytest.mark.slow
 def test_real_guests_do_what_is_shown(here, terminal, require_real):
     require_real(find_uml)
-    terminals = {}
-    for block in REAL:
-        for typed, shown in block.turns:
-            if block.hint == "real":
-                printed = run(typed, here)
-                assert matches(*map(sure, (shown, printed))), (typed, printed)
-                continue
-            if block.name not in terminals:
-                terminals[block.name] = terminal()
-            if typed:
-                terminals[block.name].type(typed)
-            terminals[block.name].see(shown)
-
-
-def sure(lines):
-    return rough(line for line in lines if not EITHER.search(line))
+    play(REAL, here, terminal)
 
 
 # --- code ---------------------------------------------------------------------------

@@ -119,6 +119,13 @@ def environment(**more):
     return {**os.environ, "PATH": path, "TERM": "xterm", "NO_COLOR": "1", **more}
 
 
+INSTALLED = {
+    "PIP_NO_DEPS": "1",
+    "PYTHONPATH": os.pathsep.join(path for path in sys.path if "site-packages" in path),
+}
+"""For an environment: what a package depends on is here, and need not come again."""
+
+
 def run(command, folder, **more):
     """Run a line of a page; return the lines that are printed."""
     done = subprocess.run(  # noqa: S602 - our own page
@@ -133,6 +140,34 @@ def run(command, folder, **more):
     )
     assert done.returncode == 0, (command, done.stdout)
     return done.stdout.splitlines()
+
+
+def play(page, folder, terminal):
+    """Do all that a page does with real guests; return its terminals by name.
+
+    :param terminal: opens one.
+    """
+    terminals = {}
+    for block in page:
+        for typed, shown in block.turns:
+            if block.hint == "real":
+                printed = run(typed, folder)
+                assert matches(*map(_sure, (shown, printed))), (typed, printed)
+            elif block.hint == "terminal":
+                if block.name not in terminals:
+                    terminals[block.name] = terminal()
+                if typed:
+                    terminals[block.name].type(typed)
+                terminals[block.name].see(shown)
+    return terminals
+
+
+_EITHER = re.compile("balloon target of .* MiB (accepted|deferred)")
+"""Whether a target has to wait depends on who is faster, the user or the driver."""
+
+
+def _sure(lines):
+    return rough(line for line in lines if not _EITHER.search(line))
 
 
 class Terminal:
