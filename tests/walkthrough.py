@@ -116,7 +116,10 @@ def checkout(folder):
 def environment(**more):
     """Return an environment in which our command is found, and output is plain."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "TERM": "xterm", "NO_COLOR": "1", **more}
+    ours = {"PATH": path, "TERM": "xterm", "NO_COLOR": "1", **more}
+    # Whoever runs the tests may have a terminal of another size.
+    size = {"COLUMNS": str(COLUMNS), "LINES": str(LINES)}
+    return os.environ | size | ours
 
 
 INSTALLED = {
