@@ -187,9 +187,9 @@ class MetricsServer:
         try:
             self._server, self._thread = start_http_server(port, host, registry)
         except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise HostError(
-                f"metrics cannot be served on {host}:{port}: {error}; choose another "
-                "port"
+                f"metrics cannot be served on {host}:{port}: {why}; choose another port"
             ) from error
         self.port: int = self._server.server_port
 

@@ -143,7 +143,8 @@ def table(
     every = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if room is not None and room < sum(widths[:-1]) + 2 * len(widths) + _LEAST_ROOM:
+    least = sum(widths[:-1]) + 2 * len(widths[1:]) + min(widths[-1], _LEAST_ROOM)
+    if room is not None and room < least:
         _stacked_table(every, widths, room, ["bold", *(styles or [""] * len(rows))])
     elif HAVE_RICH and room is not None:
         _rich_table(heads, rows, styles)

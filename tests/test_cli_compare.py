@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -124,3 +125,25 @@ def test_a_report_is_written_if_asked_for(run, tmp_path):
     page = path.read_text()
     assert f"{GUEST} under probe" in page
     assert f"balloon-plugin compare --guest {GUEST}" in page
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x"])
+def test_workers_are_one_or_more(refused, number):
+    assert refused("compare", "--matrix", "--workers", number).startswith(
+        f"argument --workers: '{number}' is no number of processes: write 1 or more; "
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(None, r"\[Errno 2\] No such file"), ("", "there is no <!-- matrix --> with")],
+)
+def test_a_file_without_markers_for_the_matrix_is_refused(refused, tmp_path, text, why):
+    path = tmp_path / "page.md"
+    if text is not None:
+        path.write_text(text)
+    words = ("--guest", "no-driver", "--circumstance", "usual", "--policy", "none")
+
+    said = refused("compare", "--matrix", *words, "--markdown", path)
+
+    assert re.match(rf"the table cannot be put into {path}: {why}", said)

@@ -39,7 +39,7 @@ def test_a_sweep_is_a_table_and_the_advice(swept):
     assert (title, empty) == ("30 guests of small: two kinds", "")
     assert heads.split() == ["none", "evidence"]
     right = next(line for line in lines if line.startswith("right"))
-    assert right.split() == ["right", "83.3", "100.0", "%"]
+    assert right.split() == ["right", "83.3", "100.0"]
     assert any(line.startswith("harmed: the guest lost pages") for line in lines)
     assert "Choose `evidence`: no other policy harms fewer guests" in "\n".join(lines)
 
@@ -76,7 +76,12 @@ def test_the_populations_that_have_a_name_are_listed(run):
     ("words", "why"),
     [
         (("nobody",), "there is no population 'nobody'; there is ppc64-2012"),
-        (("--workers", "0"), "--workers has to be 1 or more"),
+        (("--workers", "0"), "argument --workers: '0' is no number of processes"),
+        (("no.toml",), "the population no.toml cannot be read: No such file or dir"),
+        (
+            ("--html", "no/x.html"),
+            "argument --html: no/x.html cannot be written: No such file or directory",
+        ),
         (("--runs", "1"), "a sweep of 1 guests tells nothing: draw 2 or more"),
         (("--workers", "1", "--cluster", "x"), "argument --cluster: not allowed with"),
     ],

@@ -21,7 +21,7 @@ from balloon_plugin.report import (
     sweep_page,
     write,
 )
-from balloon_plugin.report.page import Cell, Table, render
+from balloon_plugin.report.page import Cell, Table, check, render
 from balloon_plugin.report.pictures import ROLES, picture
 from balloon_plugin.sweep import decide
 
@@ -247,6 +247,34 @@ def test_a_page_is_written_to_a_file(tmp_path):
     write(tmp_path / "page.html", page)
 
     assert (tmp_path / "page.html").read_text() == render(page)
+
+
+@pytest.mark.parametrize("before", [None, "older"])
+def test_to_check_a_file_leaves_it_as_it_was(tmp_path, before):
+    path = tmp_path / "page.html"
+    if before:
+        path.write_text(before)
+
+    check(path)
+
+    assert (path.read_text() if path.exists() else None) == before
+
+
+def test_a_file_that_cannot_be_written_is_found_before_the_work(tmp_path):
+    with pytest.raises(HostError, match="cannot be written: No such file"):
+        check(tmp_path / "no" / "page.html")
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_that_the_extra_is_missing_is_found_before_the_work(
+    tmp_path, monkeypatch, package
+):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(
+        HostError, match=rf"needs {package}: .*balloon-plugin\[report\]"
+    ):
+        check(tmp_path / "page.html")
 
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path):

@@ -164,6 +164,14 @@ def test_a_narrow_terminal_gets_all_of_it_in_several_lines(
 
 
 @pytest.mark.usefixtures("without_rich")
+@pytest.mark.parametrize("columns", [11, 10])
+def test_a_table_of_short_cells_is_one_as_long_as_it_fits(on_terminal, columns):
+    drawn = on_terminal(lambda: show.table(("a", "b"), [("long", "short")]), columns)
+
+    fits = columns >= len("long  short")
+    assert (len(drawn.splitlines()) == len(["a  b", "long  short"])) == fits
+
+
 def test_what_is_waited_for_is_wiped_away(on_terminal):
     def wait():
         with show.Ticker() as ticker:

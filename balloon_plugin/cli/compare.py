@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import DEFAULT_POLICY, add_outputs, command
+from balloon_plugin.cli.parsing import (
+    DEFAULT_POLICY,
+    add_outputs,
+    command,
+    workers,
+)
 from balloon_plugin.compare import Row, compare, matrix, report, run
 from balloon_plugin.compare.cases import cases
 from balloon_plugin.compare.circumstances import find as circumstance
 from balloon_plugin.compare.circumstances import listing
 from balloon_plugin.compare.records import as_csv
-from balloon_plugin.compare.tally import HEADS, tally
+from balloon_plugin.compare.tally import HEADS, Tally, tally
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import GUESTS, find
 from balloon_plugin.manager import make_policy
@@ -79,7 +84,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=workers,
         metavar="N",
         help="processes for --matrix (default: as many as there are processors)",
     )
@@ -175,11 +180,19 @@ def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
     if _is_for_machines(arguments, found, policies=[one.as_dict() for one in tallies]):
         return 0
     if arguments.markdown:
-        text = arguments.markdown.read_text()
-        text = report.replaced(text, "matrix", report.in_markdown(tallies))
-        text = report.replaced(text, "limits", report.limits_in_markdown())
-        arguments.markdown.write_text(text)
+        _put_into(arguments.markdown, tallies)
     show.table(HEADS, [each.cells() for each in tallies])
     for text in ("", report.MATRIX_LEGEND, "", *report.worst_cases(tallies)):
         show.line(text)
     return 0
+
+
+def _put_into(path: Path, tallies: Sequence[Tally]) -> None:
+    """Put the table and the limits where a file has its markers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        text = report.replaced(text, "matrix", report.in_markdown(tallies))
+        text = report.replaced(text, "limits", report.limits_in_markdown())
+        path.write_text(text, encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise HostError(f"the table cannot be put into {path}: {error}") from error

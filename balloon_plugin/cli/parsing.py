@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from balloon_plugin import show
+from balloon_plugin import report, show
 from balloon_plugin.boot.qemu import Transport
+from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.layouts import PAGE_SIZE
 
@@ -25,8 +26,10 @@ __all__ = [
     "command",
     "member",
     "page_size",
+    "report_file",
     "seconds",
     "size",
+    "workers",
 ]
 
 _T = TypeVar("_T", ByteOrder, Transport)
@@ -70,6 +73,25 @@ def seconds(text: str) -> float:
         if (found := float(text)) > 0:
             return found
     message = f"{text!r} is no time: write seconds, more than 0"
+    raise argparse.ArgumentTypeError(message)
+
+
+def report_file(text: str) -> Path:
+    """Return where a report goes, if one can be made and can go there."""
+    path = Path(text)
+    try:
+        report.check(path)
+    except HostError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
+
+
+def workers(text: str) -> int:
+    """Return a number of processes."""
+    with contextlib.suppress(ValueError):
+        if (found := int(text)) > 0:
+            return found
+    message = f"{text!r} is no number of processes: write 1 or more"
     raise argparse.ArgumentTypeError(message)
 
 
@@ -129,7 +151,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--html",
-        type=Path,
+        type=report_file,
         metavar="FILE",
         help="write a report to FILE, a page with everything in it",
     )

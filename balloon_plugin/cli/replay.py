@@ -10,7 +10,7 @@ from typing import Any
 
 from balloon_plugin import narrate, show
 from balloon_plugin.browse import Browser
-from balloon_plugin.cli.parsing import command
+from balloon_plugin.cli.parsing import command, report_file
 from balloon_plugin.errors import HostError
 from balloon_plugin.replay import Replayed, Session, conclude, replay
 from balloon_plugin.report import replay_page, write
@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     how.add_argument("--json", action="store_true", help="print what comes of it")
     parser.add_argument(
         "--html",
-        type=Path,
+        type=report_file,
         metavar="FILE",
         help="write a report to FILE, a page with everything in it",
     )

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import add_outputs, command
+from balloon_plugin.cli.parsing import add_outputs, command, workers
 from balloon_plugin.compare.records import as_csv
-from balloon_plugin.errors import HostError
 from balloon_plugin.report import sweep_page, write
 from balloon_plugin.sweep import (
     POLICIES,
@@ -80,7 +79,7 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--workers",
-        type=int,
+        type=workers,
         metavar="N",
         help="processes to run in (default: as many as there are processors)",
     )
@@ -127,8 +126,6 @@ def _executor(
 ) -> AbstractContextManager[Executor | None]:
     if arguments.cluster:
         return cluster(arguments.cluster)
-    if arguments.workers is not None and arguments.workers < 1:
-        raise HostError("--workers has to be 1 or more")
     return processes(arguments.workers)
 
 

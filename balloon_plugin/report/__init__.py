@@ -5,7 +5,7 @@ from __future__ import annotations
 from balloon_plugin.report.of_replay import replay_page
 from balloon_plugin.report.of_rows import rows_page
 from balloon_plugin.report.of_sweep import sweep_page
-from balloon_plugin.report.page import Page, Section, write
+from balloon_plugin.report.page import Page, Section, check, write
 from balloon_plugin.report.parts import guest
 from balloon_plugin.report.timeline import Timeline, timeline
 
@@ -13,6 +13,7 @@ __all__ = [
     "Page",
     "Section",
     "Timeline",
+    "check",
     "guest",
     "replay_page",
     "rows_page",

@@ -6,6 +6,7 @@ its content security policy forbids as well.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,7 +16,17 @@ from typing import Final
 from balloon_plugin import __version__
 from balloon_plugin.errors import HostError
 
-__all__ = ["Cell", "Items", "Page", "Picture", "Section", "Table", "render", "write"]
+__all__ = [
+    "Cell",
+    "Items",
+    "Page",
+    "Picture",
+    "Section",
+    "Table",
+    "check",
+    "render",
+    "write",
+]
 
 _HERE: Final = files("balloon_plugin.report")
 
@@ -147,6 +158,24 @@ def _marked(text: str) -> str:
         f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts)
     )
     return markupsafe.Markup("".join(coded))  # noqa: S704 - escaped above
+
+
+def check(path: Path) -> None:
+    """See that a page can be written to a file, before the work for it is done.
+
+    :raises HostError: if it cannot be written, or an extra is missing.
+    """
+    for package in ("jinja2", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            message = f"a report needs {package}: pip install 'balloon-plugin[report]'"
+            raise HostError(message)
+    was_there = path.exists()
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise HostError(f"{path} cannot be written: {error.strerror}") from error
+    if not was_there:
+        path.unlink()
 
 
 def write(path: Path, page: Page) -> None:

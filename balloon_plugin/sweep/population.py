@@ -109,7 +109,7 @@ def find(name: str | Path = DEFAULT) -> Population:
     if str(name) in known:
         return known[str(name)]
     near = get_close_matches(str(name), known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}."
     raise HostError(
         f"there is no population {str(name)!r}; {hint} A file of your own has a name "
         "that ends in .toml"
@@ -124,7 +124,8 @@ def read(path: Path) -> Population:
     try:
         described = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise HostError(f"the population {path} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise HostError(f"the population {path} cannot be read: {why}") from error
     table = _Table(str(path), described)
     population = Population(
         name=path.stem,

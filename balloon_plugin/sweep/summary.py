@@ -17,21 +17,22 @@ def rates_table(result: Result) -> tuple[list[str], list[list[str]]]:
     rows = []
     for measure in MEASURES:
         rates = [result.rate(policy, measure) for policy in result.policies]
-        unit = "%" if measure.is_share else measure.unit
         values = (
             figures.figure(rate.estimate.value, measure, result.runs) for rate in rates
         )
-        rows.append([measure.name, *values, unit])
+        rows.append([measure.name, *values])
         ends = (figures.between(rate.estimate, measure, result.runs) for rate in rates)
-        rows.append(["", *ends, ""])
-    return ["", *result.policies, ""], rows
+        rows.append(["", *ends])
+    return ["", *result.policies], rows
 
 
 def legend() -> Iterator[str]:
     """Yield a line that says what each measure is."""
     for measure in MEASURES:
         yield f"{measure.name}: {measure.about}"
-    yield "intervals are of 95 %, each for itself; amounts are for each guest"
+    amounts = [f"{each.name} in {each.unit}" for each in MEASURES if not each.is_share]
+    yield f"{', '.join(amounts)}, for each guest; the others in per cent of the guests"
+    yield "below each its interval of 95 %, each for itself"
 
 
 def advice(result: Result, decision: Decision) -> list[str]:
