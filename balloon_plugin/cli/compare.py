@@ -53,8 +53,8 @@ def add(commands: Any) -> None:
         "--guest",
         action="append",
         metavar="NAME",
-        help="a guest (repeatable; default: four that say why there are policies, with "
-        "--matrix all)",
+        help="a guest, or 'all' (repeatable; default: four that say why there are "
+        "policies, with --matrix all)",
     )
     parser.add_argument(
         "--guests", action="store_true", help="list the guests, with the truth of each"
