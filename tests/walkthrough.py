@@ -17,10 +17,12 @@ sees, says how it is taken:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -244,6 +246,18 @@ class Terminal:
             self._written += os.read(self._end, 65536).decode(errors="replace")
 
     def close(self):
-        """Hang up, as a window that is closed: what runs in it ends."""
-        os.close(self._end)
+        """End whatever runs in it: User-Mode Linux would outlive its terminal."""
+        for pid in _of_session(self._shell.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._shell.wait(20)
+        os.close(self._end)
+
+
+def _of_session(leader):
+    """Yield the processes of a session."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            _, _, after = path.read_text().rpartition(")")
+            if int(after.split()[3]) == leader:
+                yield int(path.parent.name)
