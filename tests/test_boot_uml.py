@@ -372,6 +372,7 @@ def test_an_interruption_leaves_nothing(tmp_path, number):
         while "is up" not in us.stdout.readline():
             assert us.poll() is None
         us.send_signal(number)
+        us.communicate(timeout=PATIENCE)
 
     end = time.monotonic() + PATIENCE
     while processes_in(tmp_path) or list(tmp_path.iterdir()):
