@@ -17,6 +17,16 @@ from typing import Any, Final
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import MemoryRange, Run
 from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.page_states import (
+    CHUNK,
+    CHUNK_SHIFT,
+    GIVEN_BACK,
+    IN,
+    OUT,
+    members,
+    pack,
+    unpack,
+)
 
 __all__ = ["Ledger", "clip", "covered", "merge", "split"]
 
@@ -123,19 +133,7 @@ def _pages(runs: Iterable[Run]) -> int:
 
 # --- the record ---------------------------------------------------------------------
 
-_CHUNK_SHIFT: Final = 15
-_CHUNK: Final = 1 << _CHUNK_SHIFT
-"""Pages whose states are kept together, one byte each: 32 KiB for 128 MiB of RAM.
-
-Small beside the memory that it stands for, large beside a batch (256 pages): nearly
-every run lies in one. A chunk is made when a page of it first gets into the balloon, so
-that the record of an idle device is empty.
-"""
-
-_OUT: Final = 0
-_IN: Final = 1
-_GIVEN_BACK: Final = 2
-_STATES: Final = tuple(bytes([state]) for state in (_OUT, _IN, _GIVEN_BACK))
+_STATES: Final = tuple(bytes([state]) for state in (OUT, IN, GIVEN_BACK))
 
 _BALLOONED_RUN: Final = re.compile(rb"[^\x00]+")
 _KEPT_RUN: Final = re.compile(rb"\x01+")
@@ -144,6 +142,9 @@ _GIVEN_BACK_RUN: Final = re.compile(rb"\x02+")
 
 class Ledger:
     """The device's own record of which pages are in the balloon.
+
+    The states of pages are kept in chunks. One is made when a page of it first gets
+    into the balloon, so that the record of an idle device is empty.
 
     :param ranges: the guest's RAM by ascending address, mapped so that host pages begin
         at multiples of their size.
@@ -181,17 +182,17 @@ class Ledger:
         That holds for pages which were in it already, too: whoever sends a page again
         had it in use in between.
         """
-        self._pages += _pages(runs) - self._write(runs, _IN, make=True)
+        self._pages += _pages(runs) - self._write(runs, IN, make=True)
 
     def deflate(self, runs: Sequence[Run]) -> int:
         """Record pages as the driver's own again.
 
         :returns: how many of them were not in the balloon.
         """
-        known = self._write(runs, _OUT, make=False)
+        known = self._write(runs, OUT, make=False)
         self._pages -= known
         if not self._pages:
-            self._chunks.clear()
+            self.clear()
         return _pages(runs) - known
 
     def ripe(self, runs: Sequence[Run], *, accumulate: bool) -> list[Run]:
@@ -214,7 +215,7 @@ class Ledger:
 
     def mark_reclaimed(self, runs: Sequence[Run]) -> None:
         """Record pages as given back to the host, as far as they are in the balloon."""
-        self._reclaimed += self._replace(runs, _IN, _GIVEN_BACK)
+        self._reclaimed += self._replace(runs, IN, GIVEN_BACK)
 
     def kept(self, start: int, most: int) -> list[Run]:
         """Return pages in the balloon that were not given back.
@@ -227,7 +228,7 @@ class Ledger:
         for number in sorted(self._chunks):
             if pages >= most:
                 break
-            base = number << _CHUNK_SHIFT
+            base = number << CHUNK_SHIFT
             for found in _KEPT_RUN.finditer(self._chunks[number], max(0, start - base)):
                 kept.append((base + found.start(), found.end() - found.start()))
                 pages += found.end() - found.start()
@@ -236,6 +237,8 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything: a new driver session begins."""
         self._chunks: dict[int, bytearray] = {}
+        self._saved: dict[str, dict[str, str]] = {}
+        self._unsaved: set[int] = set()  # chunks that may differ from what was saved
         self._pages = 0
         self._reclaimed = 0
 
@@ -247,28 +250,59 @@ class Ledger:
     def save(self) -> dict[str, Any]:
         """Return the record as a value that JSON can carry.
 
-        ``ballooned`` and ``reclaimed`` are lists of runs, ``[first page, count]`` each,
-        sorted and disjoint.
+        ``chunks`` has the chunks with pages in the balloon, by number. What did not
+        change since the last call is the same object again: it costs nothing, neither
+        here nor where two values are compared. So nobody may change it.
         """
-        return {
-            "ballooned": [list(run) for run in self._runs(_BALLOONED_RUN)],
-            "reclaimed": [list(run) for run in self._runs(_GIVEN_BACK_RUN)],
-        }
+        for number in self._unsaved:
+            if form := pack(self._chunks[number]):
+                self._saved[str(number)] = form
+            else:
+                self._saved.pop(str(number), None)
+        self._unsaved.clear()
+        return {"chunks": dict(self._saved)}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over a saved record in place of this one.
 
+        :param state: from :meth:`save`, or of a device before it kept chunks:
+            ``ballooned`` and ``reclaimed``, sorted and disjoint lists of ``[first page,
+            count]``.
         :raises ValueError: if it is damaged, or of another guest; nothing changes then.
         """
         saved = Ledger(self._ranges, self._host_page_size)
-        saved.inflate(self._inside(state, "ballooned"))
+        if "chunks" in state:
+            for number, form in members(state["chunks"]):
+                saved._restore(number, form)
+        else:
+            saved._restore_runs(state)
+        self._chunks, self._saved, self._unsaved = saved._chunks, {}, set(saved._chunks)
+        self._pages, self._reclaimed = saved.pages, saved.reclaimed
+
+    def _restore(self, number: int, form: object) -> None:
+        """Take over one saved chunk."""
+        inside, outside = clip([(number << CHUNK_SHIFT, CHUNK)], self._ranges)
+        # First, so that a number that is no RAM does not cost the memory of a chunk.
+        chunk = bytearray() if outside == CHUNK else unpack(form)
+        pages = len(chunk) - chunk.count(OUT)
+        bounds = [(first % CHUNK, first % CHUNK + count) for first, count in inside]
+        if not chunk or pages != sum(
+            end - start - chunk.count(OUT, start, end) for start, end in bounds
+        ):
+            message = f"not all that is recorded in chunk {number} is in RAM"
+            raise ValueError(message)
+        self._chunks[number] = chunk
+        self._pages += pages
+        self._reclaimed += chunk.count(GIVEN_BACK)
+
+    def _restore_runs(self, state: dict[str, Any]) -> None:
+        """Take over a record that was saved as runs."""
+        self.inflate(self._inside(state, "ballooned"))
         reclaimed = self._inside(state, "reclaimed")
-        saved.mark_reclaimed(reclaimed)
-        if saved.reclaimed != _pages(reclaimed):
+        self.mark_reclaimed(reclaimed)
+        if self.reclaimed != _pages(reclaimed):
             message = "pages are recorded as reclaimed that are not in the balloon"
             raise ValueError(message)
-        self._chunks = saved._chunks
-        self._pages, self._reclaimed = saved.pages, saved.reclaimed
 
     # --- states ---
 
@@ -277,25 +311,27 @@ class Ledger:
         if self._pieces > 1 and self._reclaimed:
             # All of a host page comes back when any piece of it is used.
             touched = _joined(self._outer(run) for run in runs)
-            self._reclaimed -= self._replace(touched, _GIVEN_BACK, _IN)
+            self._reclaimed -= self._replace(touched, GIVEN_BACK, IN)
         known = 0
-        for chunk, parts in self._parts(runs, make=make):
-            ballooned, given_back = _paint(chunk, parts, state)
+        for number, parts in self._parts(runs, make=make):
+            self._unsaved.add(number)
+            ballooned, given_back = _paint(self._chunks[number], parts, state)
             known += ballooned
             self._reclaimed -= given_back
         return known
 
     def _replace(self, runs: Sequence[Run], old: int, new: int) -> int:
         """Set the pages in one state to another; return how many they are."""
-        return sum(
-            _repaint(chunk, parts, old, new)
-            for chunk, parts in self._parts(runs, make=False)
-        )
+        replaced = 0
+        for number, parts in self._parts(runs, make=False):
+            self._unsaved.add(number)
+            replaced += _repaint(self._chunks[number], parts, old, new)
+        return replaced
 
     def _parts(
         self, runs: Sequence[Run], *, make: bool
-    ) -> Iterator[tuple[bytearray, list[Run]]]:
-        """Yield where the states of runs are kept: the chunk, and the parts of it.
+    ) -> Iterator[tuple[int, list[Run]]]:
+        """Yield where the states of runs are kept: the chunk's number, its parts.
 
         :param make: whether to make chunks that are missing, rather than skip them.
         """
@@ -303,20 +339,19 @@ class Ledger:
         end = sum(runs[-1]) if runs else 0
         while following < end:
             first = max(following, runs[place][0])
-            number = first >> _CHUNK_SHIFT
-            start, following = number << _CHUNK_SHIFT, (number + 1) << _CHUNK_SHIFT
-            chunk = self._chunks.get(number)
-            if chunk is None and make:
-                chunk = self._chunks[number] = bytearray(_CHUNK)
-            if chunk is not None:
+            number = first >> CHUNK_SHIFT
+            start, following = number << CHUNK_SHIFT, (number + 1) << CHUNK_SHIFT
+            if make and number not in self._chunks:
+                self._chunks[number] = bytearray(CHUNK)
+            if number in self._chunks:
                 parts = _between(runs, first, following)
-                yield chunk, [(page - start, count) for page, count in parts]
+                yield number, [(page - start, count) for page, count in parts]
             if following < end:
                 place = bisect_right(runs, following, place, key=sum)
 
     def _runs(self, state: re.Pattern[bytes]) -> list[Run]:
         return _joined(
-            (number * _CHUNK + found.start(), found.end() - found.start())
+            (number * CHUNK + found.start(), found.end() - found.start())
             for number, chunk in sorted(self._chunks.items())
             for found in state.finditer(chunk)
         )
@@ -358,8 +393,8 @@ class Ledger:
 
     def _complete(self, first: int) -> bool:
         return self._pieces == sum(
-            count - chunk.count(_OUT, start, start + count)
-            for chunk, parts in self._parts([(first, self._pieces)], make=False)
+            count - self._chunks[number].count(OUT, start, start + count)
+            for number, parts in self._parts([(first, self._pieces)], make=False)
             for start, count in parts
         )
 
@@ -381,12 +416,12 @@ def _paint(chunk: bytearray, parts: Sequence[Run], state: int) -> tuple[int, int
         if count == 1:
             before = chunk[start]
             chunk[start] = state
-            ballooned += before != _OUT
-            given_back += before == _GIVEN_BACK
+            ballooned += before != OUT
+            given_back += before == GIVEN_BACK
         else:
             end = start + count
-            ballooned += count - chunk.count(_OUT, start, end)
-            given_back += chunk.count(_GIVEN_BACK, start, end)
+            ballooned += count - chunk.count(OUT, start, end)
+            given_back += chunk.count(GIVEN_BACK, start, end)
             chunk[start:end] = _STATES[state] * count
     return ballooned, given_back
 

@@ -4,8 +4,9 @@ Knows the form and nothing of what makes it. The form is documented here and in 
 docs:
 
 ``version``
-    2. A higher one is refused: an older device cannot know what it would lose. Version
-    1 had neither ``offered`` nor ``stats`` nor ``hints``, and is still read.
+    3. A higher one is refused: an older device cannot know what it would lose. The
+    others are still read. Versions 1 and 2 had another ``ledger``, and version 1 had
+    neither ``offered`` nor ``stats`` nor ``hints``.
 ``config``
     What the driver wrote to its configuration space, 32 hexadecimal digits, and
     ``actual``, ``poison_val``: its fields as they count, 0 to 2**32 - 1.
@@ -19,8 +20,12 @@ docs:
 ``faults``, ``last_fault``
     How often the driver broke the specification, and the newest sentence of that.
 ``ledger``
-    ``ballooned`` and ``reclaimed``: pages in the balloon, and those of them that were
-    given back, as lists of ``[first page, count]``, sorted and disjoint.
+    ``chunks``: by the number of a chunk (32,768 pages) and the number of a block in it
+    (512 pages) a digit for each page, or one digit if it is the same for all: 0 for the
+    driver's own pages, 1 for those in the balloon, 2 for those of them that were given
+    back. Blocks of zeros, and chunks of such, are left out. Versions 1 and 2 had
+    ``ballooned`` and ``reclaimed``, the pages in the balloon and those of them that
+    were given back, as lists of ``[first page, count]``, sorted and disjoint.
 ``stats``
     ``interval`` (seconds between two requests, 0 for none), ``values`` (the newest
     statistics, ``[tag, value]`` each, or null), ``age`` (of those, in seconds),
@@ -47,7 +52,7 @@ from balloon_plugin.layouts import DEVICE_FEATURES_MASK
 
 __all__ = ["VERSION", "pack", "unpack"]
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Written into every snapshot; grows when an older device would misread a newer one."""
 
 _U16, _U32, _U64 = 1 << 16, 1 << 32, 1 << 64

@@ -47,6 +47,19 @@ def test_a_change_has_only_what_differs(old, new, change):
     assert difference(old, new) == change
 
 
+class Unread(dict):
+    """An object into which nobody may look."""
+
+    def items(self):
+        raise AssertionError
+
+
+def test_parts_that_are_the_same_object_are_not_looked_into():
+    part = Unread(a=1)
+
+    assert difference({"part": part, "b": 1}, {"part": part, "b": 2}) == {"b": [2]}
+
+
 @pytest.mark.parametrize(
     ("change", "old"),
     [(None, {}), ([], {}), ([1, 2], {}), ({"a": 1}, {}), ({"a": [1]}, []), (1, {})],

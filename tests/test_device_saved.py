@@ -223,7 +223,7 @@ def test_a_newer_state_is_refused():
 NAMES = st.sampled_from(
     [
         *("version", "actual", "poison_val", "features", "ready", "ledger", "policy"),
-        *("requested", "policy_state", "ballooned", "reclaimed"),
+        *("requested", "policy_state", "ballooned", "reclaimed", "chunks"),
     ]
 )
 JSON = st.recursive(
@@ -245,8 +245,9 @@ PATHS = [
     ("features",),
     ("ready",),
     ("ledger",),
-    ("ledger", "ballooned"),
-    ("ledger", "reclaimed"),
+    ("ledger", "chunks"),
+    ("ledger", "chunks", "0"),
+    ("ledger", "chunks", "0", "0"),
     ("policy",),
     ("policy", "requested"),
     ("policy", "policy"),

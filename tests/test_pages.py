@@ -21,10 +21,12 @@ from hypothesis.stateful import (
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import MemoryRange
-from balloon_plugin.pages import _CHUNK, Ledger, clip, covered, merge, split
+from balloon_plugin.page_states import CHUNK
+from balloon_plugin.pages import Ledger, clip, covered, merge, split
 
 PAGE = 4096
 KIB = 1024
+BLOCK = 512
 
 
 def ranges(*parts):
@@ -45,6 +47,17 @@ def runs_of(pages, edges=()):
         else:
             runs.append((page, 1))
     return runs
+
+
+def saved(ledger):
+    """Return the runs in the balloon and those given back, from what is saved."""
+    pages = {"1": set(), "2": set()}
+    for chunk, blocks in json.loads(json.dumps(ledger.save()))["chunks"].items():
+        for block, digits in blocks.items():
+            first = int(chunk) * CHUNK + int(block) * BLOCK
+            for page, digit in enumerate(digits if len(digits) > 1 else digits * BLOCK):
+                pages.setdefault(digit, set()).add(first + page)
+    return runs_of(pages["1"] | pages["2"]), runs_of(pages["2"])
 
 
 # Clusters, so that there are neighbours, duplicates and gaps of one page.
@@ -190,7 +203,7 @@ def test_ranges_that_touch_are_given_back_apart():
 
 def test_host_pages_may_be_larger_than_what_is_kept_together():
     gigabyte = 1 << 18
-    assert gigabyte > _CHUNK
+    assert gigabyte > CHUNK
     ledger = Ledger(ranges((0, 2 * gigabyte)), gigabyte * PAGE)
     ledger.inflate([(0, gigabyte - 1)])
     assert ledger.ripe([(0, gigabyte - 1)], accumulate=True) == []
@@ -238,10 +251,7 @@ def test_a_ledger_takes_over_what_is_still_ram():
     new = Ledger(ranges((0, 17), (17, 66)), 4 * KIB)
     new.take_over(old)
 
-    assert new.save() == {
-        "ballooned": [[10, 10], [80, 3]],
-        "reclaimed": [[15, 5], [80, 3]],
-    }
+    assert saved(new) == ([(10, 10), (80, 3)], [(15, 5), (80, 3)])
     assert (new.pages, new.reclaimed) == (13, 8)
 
 
@@ -258,7 +268,87 @@ def test_a_record_is_taken_over_through_json():
     assert (other.pages, other.reclaimed) == (13, 11)
 
 
-SAVED = {"ballooned": [[2, 3]], "reclaimed": [[3, 1]]}
+# --- the ledger, saved ---
+
+RUNS = {"ballooned": [[2, 3]], "reclaimed": [[3, 1]]}
+"""As devices saved it before they kept chunks."""
+
+
+def test_a_record_of_runs_is_read():
+    ledger = Ledger(ranges((0, 50), (50, 50)), 64 * KIB)
+    ledger.inflate([(40, 1)])
+
+    ledger.load({"ballooned": [[2, 3], [45, 10]], "reclaimed": [[3, 1], [45, 10]]})
+
+    assert saved(ledger) == ([(2, 3), (45, 10)], [(3, 1), (45, 10)])
+    assert (ledger.pages, ledger.reclaimed) == (13, 11)
+
+
+def test_only_the_chunk_that_changed_is_saved_anew():
+    ledger = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    ledger.inflate([(5, 1), (CHUNK, CHUNK), (2 * CHUNK, 7)])
+    before = ledger.save()["chunks"]
+    copy = json.dumps(before)
+
+    ledger.deflate([(2 * CHUNK, 7)])
+    ledger.mark_reclaimed([(5, 1)])
+    after = ledger.save()["chunks"]
+
+    assert after["1"] is before["1"]
+    assert after.keys() == {"0", "1"}
+    assert after["0"]["0"][5] == "2"
+    assert json.dumps(before) == copy
+
+
+def test_a_ledger_that_was_emptied_or_loaded_saves_nothing_of_before():
+    ledger = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    nothing = ledger.save()
+    ledger.inflate([(5, 1)])
+    full = ledger.save()
+
+    ledger.deflate([(5, 1)])
+    assert ledger.save() == nothing
+    ledger.load(full)
+    assert ledger.save() == full
+    ledger.load(nothing)
+    assert ledger.save() == nothing
+
+
+DIGITS = "0" * 50 + "1" * 50 + "0" * 412
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"chunks": None},
+        {"chunks": []},
+        {"chunks": {"x": {}}},
+        {"chunks": {"0": None}},
+        {"chunks": {"0": {"0": "1"}}},
+        {"chunks": {"0": {"0": DIGITS}, "1": {"0": "1"}}},
+        {"chunks": {"0": {"0": "0" + DIGITS[:-1]}}},
+        {"chunks": {"0": {"1": DIGITS}}},
+        {"chunks": {"123456789012": {}}},
+    ],
+    ids=lambda damage: str(damage)[:40],
+)
+def test_damaged_chunks_are_refused_and_change_nothing(damage):
+    ledger = Ledger(ranges((40, 60)), 4 * KIB)
+    ledger.load({"chunks": {"0": {"0": DIGITS}}})
+    before = ledger.save()
+
+    with pytest.raises(ValueError, match="chunk"):
+        ledger.load(damage)
+
+    assert ledger.save() == before
+    assert ledger.pages == 50
+
+
+def test_a_chunk_that_is_no_ram_is_not_looked_into():
+    ledger = Ledger(ranges((CHUNK, 100)), 4 * KIB)
+
+    with pytest.raises(ValueError, match="not all that is recorded in chunk 2 "):
+        ledger.load({"chunks": {"2": "whatever"}})
 
 
 @pytest.mark.parametrize(
@@ -285,13 +375,13 @@ SAVED = {"ballooned": [[2, 3]], "reclaimed": [[3, 1]]}
     ],
     ids=str,
 )
-def test_a_damaged_record_is_refused_and_changes_nothing(damage):
+def test_a_damaged_record_of_runs_is_refused_and_changes_nothing(damage):
     ledger = Ledger(ranges((0, 100)), 4 * KIB)
     ledger.inflate([(50, 5)])
     before = ledger.save()
 
     with pytest.raises(ValueError, match=r"ballooned|reclaimed"):
-        ledger.load(SAVED | damage)
+        ledger.load(RUNS | damage)
 
     assert ledger.save() == before
     assert ledger.pages == 5
@@ -306,10 +396,10 @@ def test_an_idle_ledger_costs_nothing_and_an_emptied_one_neither():
     ledger = Ledger(ranges((0, 1 << 32)), 4 * KIB)
     assert not ledger._chunks
 
-    ledger.inflate([(_CHUNK - 1, 2)])
-    assert sum(map(len, ledger._chunks.values())) == 2 * _CHUNK
+    ledger.inflate([(CHUNK - 1, 2)])
+    assert sum(map(len, ledger._chunks.values())) == 2 * CHUNK
 
-    ledger.deflate([(0, 3 * _CHUNK)])
+    ledger.deflate([(0, 3 * CHUNK)])
     assert not ledger._chunks
 
 
@@ -346,15 +436,15 @@ def test_what_is_kept_is_in_the_balloon_and_not_given_back():
 
 @pytest.mark.parametrize("most", [1, 5, 6, 15, 100])
 def test_no_more_is_kept_than_was_asked_for(most):
-    ledger = Ledger(ranges((0, 4 * _CHUNK)), 4 * KIB)
-    pages = [(5, 5), (_CHUNK - 5, 10), (3 * _CHUNK, 5)]
+    ledger = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    pages = [(5, 5), (CHUNK - 5, 10), (3 * CHUNK, 5)]
     ledger.inflate(pages)
 
     kept = ledger.kept(0, most)
 
     assert sum(count for _, count in kept) == min(most, 20)
-    assert kept[-1][0] + kept[-1][1] <= 3 * _CHUNK + 5
-    assert ledger.kept(3 * _CHUNK - 1, 100) == [(3 * _CHUNK, 5)]
+    assert kept[-1][0] + kept[-1][1] <= 3 * CHUNK + 5
+    assert ledger.kept(3 * CHUNK - 1, 100) == [(3 * CHUNK, 5)]
 
 
 def test_what_is_kept_is_split_where_ranges_of_ram_meet():
@@ -428,13 +518,13 @@ def test_runs_are_split_after_so_many_pages(counts, pages):
 
 # Ranges that touch and that do not, that begin and end inside a large host page, and
 # that cross from what is kept together into what is kept apart.
-LEDGER_RAM = ranges((0, 40), (40, 50), (_CHUNK - 24, 30), (_CHUNK + 6, 34))
-LEDGER_EDGES = {40, _CHUNK + 6}
+LEDGER_RAM = ranges((0, 40), (40, 50), (CHUNK - 24, 30), (CHUNK + 6, 34))
+LEDGER_EDGES = {40, CHUNK + 6}
 LEDGER_PAGES = pages_of((part.start // PAGE, part.size // PAGE) for part in LEDGER_RAM)
 
 some_runs = st.lists(
     st.tuples(
-        st.sampled_from([0, 16, 32, 64, _CHUNK - 24, _CHUNK - 16, _CHUNK]),
+        st.sampled_from([0, 16, 32, 64, CHUNK - 24, CHUNK - 16, CHUNK]),
         st.integers(-3, 16),
         st.integers(1, 40),
     ),
@@ -528,10 +618,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def agree(self):
         assert self.ledger.pages == len(self.ballooned)
         assert self.ledger.reclaimed == len(self.reclaimed)
-        assert self.ledger.save() == {
-            "ballooned": [list(run) for run in runs_of(self.ballooned)],
-            "reclaimed": [list(run) for run in runs_of(self.reclaimed)],
-        }
+        assert saved(self.ledger) == (runs_of(self.ballooned), runs_of(self.reclaimed))
 
 
 @pytest.mark.slow

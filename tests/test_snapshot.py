@@ -57,7 +57,7 @@ VERSION_1 = {
 
 
 def test_the_form_has_the_version_that_is_documented():
-    assert VERSION == 2
+    assert VERSION == 3
 
 
 def test_version_1_is_read():
@@ -70,6 +70,12 @@ def test_version_1_is_read():
     assert parts["offered"] == 1
 
 
+def test_version_2_had_another_record_of_pages():
+    parts = PARTS | {"ledger": VERSION_1["ledger"], "offered": 5}
+
+    assert unpack({"version": 2, **parts}) == parts
+
+
 def test_version_1_of_a_driver_that_accepted_nothing_yet_is_read():
     assert unpack(VERSION_1 | {"features": None})["offered"] is None
 
@@ -80,10 +86,13 @@ def test_version_1_can_be_damaged(features):
         unpack(VERSION_1 | {"features": features})
 
 
-def test_a_device_goes_on_from_version_1():
+@pytest.mark.parametrize(
+    "state", [VERSION_1, {**PARTS, **VERSION_1, "version": 2}], ids=["1", "2"]
+)
+def test_a_device_goes_on_from_an_older_version(state):
     made = opened()
 
-    made.device.load(VERSION_1)
+    made.device.load(state)
 
     shown = made.device.query()
     assert (shown.ballooned, shown.reclaimed, shown.actual) == (256, 200, 256)

@@ -3,16 +3,20 @@
 A session is saved at every batch, and little of it changes. A change is what turns the
 old value into the new one: ``[new]`` in place of it, or, for two objects, another
 object with a change for each key that differs and ``null`` for one that is gone.
+
+Parts that are the same object in both are equal, and are not looked into.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 __all__ = ["Change", "apply", "difference"]
 
 Change: TypeAlias = list[Any] | dict[str, Any]
 """A new value in a list of one, or changes by key."""
+
+_MISSING: Final = object()
 
 
 def difference(old: object, new: object) -> Change | None:
@@ -39,7 +43,10 @@ def apply(change: object, old: object) -> object:
 def _between(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     changes: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for key, value in new.items():
-        change = difference(old[key], value) if key in old else [value]
+        before = old.get(key, _MISSING)
+        if before is value:
+            continue
+        change = [value] if before is _MISSING else difference(before, value)
         if change is not None:
             changes[key] = change
     return changes
