@@ -20,7 +20,7 @@ from walkthrough import Terminal, checkout
 from balloon_plugin import cli
 from balloon_plugin.cli import boot
 from balloon_plugin.errors import HostError
-from balloon_plugin.hosts.vhost_user import connection
+from balloon_plugin.hosts.vhost_user import turns
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 @pytest.fixture(scope="session", autouse=True)
 def _nobody_rests():
     """Let turns be long where the machine is slow; tests of that say what is long."""
-    with mock.patch.object(connection, "LONG_TURN", math.inf):
+    with mock.patch.object(turns, "LONG_TURN", math.inf):
         yield
 
 

@@ -15,7 +15,7 @@ from vhost_user_front_end import FrontEnd
 from vhost_user_traces import Sent, number
 
 from balloon_plugin import make_device
-from balloon_plugin.hosts.vhost_user import connection, mapping
+from balloon_plugin.hosts.vhost_user import connection, mapping, turns
 from balloon_plugin.hosts.vhost_user.daemon import MAX_COMINGS, Daemon
 
 CALL, KICK = connection.Notifier.CALL, connection.Notifier.KICK
@@ -194,16 +194,16 @@ class Clock:
 def test_who_had_a_long_turn_rests_as_long(guest, daemon, monkeypatch):
     clock = Clock()
     hostile, other = guest("hostile"), guest()
-    turns = []
+    had = []
 
     def work(_index):
-        turns.append(clock.now)
+        had.append(clock.now)
         clock.spent += 1.0
         return True
 
     hostile.slot.device.queue_notify = work
-    monkeypatch.setattr(connection, "LONG_TURN", 0.5)
-    monkeypatch.setattr(connection, "time", clock)
+    monkeypatch.setattr(turns, "LONG_TURN", 0.5)
+    monkeypatch.setattr(turns, "time", clock)
     monkeypatch.setattr("balloon_plugin.hosts.vhost_user.loop.time", clock)
     for clock.now in (0.0, 0.4, 0.9, 1.1, 1.5, 2.2):
         for fd in (hostile.fds["kick0"], hostile.fds["kick1"]):
@@ -213,17 +213,17 @@ def test_who_had_a_long_turn_rests_as_long(guest, daemon, monkeypatch):
         assert is_served(other)
 
     # Both queues were kicked before anybody knew how long it takes.
-    assert turns[0] == 0.0
-    assert sorted({*turns}) == [0.0, 1.1, 2.2]
-    assert len(turns) <= 6
+    assert had[0] == 0.0
+    assert sorted({*had}) == [0.0, 1.1, 2.2]
+    assert len(had) <= 6
 
 
 def test_one_that_rests_can_go(guest, daemon, monkeypatch):
     hostile, other = guest(), guest()
-    monkeypatch.setattr(connection, "LONG_TURN", 0.0)
+    monkeypatch.setattr(turns, "LONG_TURN", 0.0)
     hostile.kick(0)
-    monkeypatch.setattr(connection, "LONG_TURN", 10.0)
-    assert hostile.slot._connection._resting
+    monkeypatch.setattr(turns, "LONG_TURN", 10.0)
+    assert hostile.slot._connection._turns.resting
 
     hostile.close()
     for _ in range(100):

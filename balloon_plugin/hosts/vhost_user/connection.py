@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Final
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
@@ -23,29 +23,20 @@ from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper, boot
 from balloon_plugin.hosts.vhost_user.loop import Loop
 from balloon_plugin.hosts.vhost_user.mapping import RefusalError
+from balloon_plugin.hosts.vhost_user.migration import Migration
 from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
 from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
-from balloon_plugin.hosts.vhost_user.transfer import Transfer
+from balloon_plugin.hosts.vhost_user.turns import Turns, guarded
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
 from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG
 
-__all__ = ["LONG_TURN", "MAX_REFUSALS", "Connection"]
+__all__ = ["MAX_REFUSALS", "Connection"]
 
 _log = logging.getLogger(__name__)
-_P = ParamSpec("_P")
 
 MAX_REFUSALS: Final = 64
 """Messages refused before the connection ends, so that nonsense cannot fill a log."""
-
-LONG_TURN: Final = 0.02
-"""Seconds of the processor's time after which a front end has to rest as long.
-
-Whatever keeps the daemon busy for one guest (holes in files, a policy that thinks, a
-state that is written), others have at least as much of its time. A real driver's turn
-takes a hundredth of that.
-"""
-
 
 _ACTUAL: Final = VIRTIO_BALLOON_CONFIG.offsets["actual"]
 _REST: Final = VIRTIO_BALLOON_CONFIG.size - _ACTUAL
@@ -53,40 +44,6 @@ _REST: Final = VIRTIO_BALLOON_CONFIG.size - _ACTUAL
 
 _MESSAGES_AT_ONCE: Final = 16
 """Reads from one socket before others have a turn; a message takes one or two."""
-
-
-def _guarded(
-    method: Callable[Concatenate[Connection, _P], None],
-) -> Callable[Concatenate[Connection, _P], None]:
-    """Let one turn of a front end cost the others nothing.
-
-    The connection ends when it is lost, or when the device fails. It rests after a turn
-    that was long.
-    """
-
-    @functools.wraps(method)
-    def call(self: Connection, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self.open:
-            return
-        began = time.thread_time()
-        try:
-            method(self, *args, **kwargs)
-        except LostError as lost:
-            self.close(str(lost), lost.level)
-        except HostError as error:
-            self.close(f"the connection ends: {error}")
-        except Exception:  # noqa: BLE001 - whatever it is, other guests live on
-            _log.exception("%s: the device failed", self.name)
-            self._keeper.abandon()
-            self.close("the connection ends because the device failed")
-        if self._host.mapped.torn or self._host.log.torn:
-            self._keeper.abandon()
-            self.close("the connection ends: the front end took its memory away")
-        took = time.thread_time() - began
-        if took > LONG_TURN:
-            self.rest(took)
-
-    return call
 
 
 class Connection:
@@ -123,11 +80,10 @@ class Connection:
             effects.Resume(parked.features, parked.ready) if parked else None,
         )
         self._channel: int | None = None
-        self._waiting: set[int] = set()  # queues that wait for another turn
-        self._resting = False
-        self._transfer: Transfer | None = None
-        self._transferred: bool | None = False
-        self._check_due = False
+        self._turns = Turns(loop, self._serve_waiting)
+        self._migration = Migration(
+            self.name, self._wire, self._protocol, keeper, loop, self._transferred
+        )
         self._refusals = 0
         self._timer = False
         self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
@@ -142,14 +98,22 @@ class Connection:
         """Return whether the front end went, though nobody has noticed yet."""
         return self._wire.hung_up()
 
-    @_guarded
+    @guarded
     def tick(self) -> None:
         """Let time pass; look into queues for which no kick will ever come."""
         self._device.tick()
         self._keeper.keep()
         for index, vring in enumerate(self._host.vrings):
             if vring.queue is not None and Notifier.KICK not in vring.fds:
-                self._serve_soon(index)
+                self._turns.soon(index)
+
+    def abandon(self) -> None:
+        """Keep nothing of the driver session: it cannot be taken up again."""
+        self._keeper.abandon()
+
+    def is_torn(self) -> bool:
+        """Return whether memory was found gone that the front end had given."""
+        return self._host.mapped.torn or self._host.log.torn
 
     def close(self, why: str, level: int = logging.WARNING) -> None:
         """End the connection and the driver session with it."""
@@ -163,7 +127,7 @@ class Connection:
         self._tell(lambda: self._perform(self._protocol.end()))
         self._host.disconnect()
         self._set_channel(None)
-        self._end_transfer()
+        self._migration.end()
         self._wire.close()
         self._tell(self._device.guest_changed)
         self._tell(self._keeper.keep)
@@ -180,7 +144,7 @@ class Connection:
 
     # --- messages -------------------------------------------------------------------
 
-    @_guarded
+    @guarded
     def _readable(self) -> None:
         for _ in range(_MESSAGES_AT_ONCE):
             received = self._wire.receive(self._protocol.wanted)
@@ -222,7 +186,7 @@ class Connection:
             self._timer = True
             self._loop.at(deadline, self._settle)
 
-    @_guarded
+    @guarded
     def _settle(self) -> None:
         self._timer = False
         self._perform(self._protocol.settle(time.monotonic()))
@@ -230,22 +194,19 @@ class Connection:
 
     def rest(self, seconds: float) -> None:
         """Leave the daemon's time to others for a while."""
-        if self._resting or not self.open:
+        if self._turns.resting or not self.open:
             return
-        self._resting = True
         for fd in (self._wire.fd, *self._kicks()):
             self._loop.ignore(fd)
-        self._loop.at(time.monotonic() + seconds, self._wake)
+        self._turns.rest(seconds, self._wake)
 
-    @_guarded
+    @guarded
     def _wake(self) -> None:
-        self._resting = False
         self._loop.watch(self._wire.fd, self._readable)
         for index, vring in enumerate(self._host.vrings):
             if Notifier.KICK in vring.fds:
                 self._watch_kick(index, vring.fds[Notifier.KICK])
-        for index in self._waiting:
-            self._loop.soon(functools.partial(self._serve_waiting, index))
+        self._turns.wake()
 
     # --- queues ---------------------------------------------------------------------
 
@@ -253,33 +214,26 @@ class Connection:
         fds = (vring.fds.get(Notifier.KICK) for vring in self._host.vrings)
         return [fd for fd in fds if fd is not None]
 
-    @_guarded
+    @guarded
     def _kicked(self, index: int, fd: int) -> None:
         if not doorbells.answer(fd):
             # The far end of a pipe is closed: it would be readable for ever.
             self._loop.ignore(fd)
-        if index not in self._waiting:
+        if not self._turns.waits(index):
             self._serve(index)
 
     def _serve(self, index: int) -> None:
         """Serve a queue once; if more waits, again after all others."""
         if self._host.queue(index) is not None and self._device.queue_notify(index):
-            self._serve_soon(index)
-
-    def _serve_soon(self, index: int) -> None:
-        if index not in self._waiting:
-            self._waiting.add(index)
-            self._loop.soon(functools.partial(self._serve_waiting, index))
+            self._turns.soon(index)
 
     def _watch_kick(self, index: int, fd: int) -> None:
         self._loop.watch(fd, functools.partial(self._kicked, index, fd))
 
-    @_guarded
+    @guarded
     def _serve_waiting(self, index: int) -> None:
-        if self._resting:
-            return
-        self._waiting.discard(index)
-        self._serve(index)
+        if self._turns.take(index):
+            self._serve(index)
 
     # --- effects --------------------------------------------------------------------
 
@@ -301,11 +255,9 @@ class Connection:
             ),
             effects.ReplyConfig: self._reply_config,
             effects.ReplyBase: self._reply_base,
-            effects.SaveState: lambda effect: self._begin_transfer(
-                effect.fd, self._keeper.export()
-            ),
-            effects.LoadState: lambda effect: self._begin_transfer(effect.fd, None),
-            effects.CheckState: lambda _: self._check_state(),
+            effects.SaveState: lambda effect: self._migration.save(effect.fd),
+            effects.LoadState: lambda effect: self._migration.load(effect.fd),
+            effects.CheckState: lambda _: self._migration.check(),
             effects.SetLog: lambda effect: host.log.replace(effect.log, effect.fd),
             effects.SetLogNotifier: self._set_log_notifier,
             effects.LogDiscards: self._log_discards,
@@ -379,7 +331,7 @@ class Connection:
         self._host.mark_ring(effect.index)
         self._return_owed(effect.index)
         # Its kick may have come and gone before the queue ran.
-        self._serve_soon(effect.index)
+        self._turns.soon(effect.index)
 
     def _set_base(self, effect: effects.SetBase) -> None:
         self._host.vrings[effect.index].base = effect.base
@@ -449,51 +401,9 @@ class Connection:
             # Also without any: the last notification may have been lost on the way.
             self._host.notify_queue(index)
 
-    # --- migration ------------------------------------------------------------------
-
-    def _begin_transfer(self, fd: int, data: bytes | None) -> None:
-        self._end_transfer()
-        done = self._loaded if data is None else self._saved
-        try:
-            self._transfer = Transfer(fd, self._loop, data, done)
-        except OSError as error:
-            raise RefusalError(f"the state's channel is of no use: {error}") from error
-        self._wire.own(fd)
-        self._transferred = None
-
-    def _end_transfer(self) -> None:
-        if self._transfer is not None:
-            self._transfer.close()
-        self._transfer, self._transferred = None, False
-
-    @_guarded
-    def _saved(self, rest: bytes | None) -> None:
-        self._finish_transfer(success=rest is not None)
-
-    @_guarded
-    def _loaded(self, data: bytes | None) -> None:
-        try:
-            session = self._keeper.take_in(data or b"")
-        except HostError as error:
-            _log.warning("%s: no session came with the guest: %s", self.name, error)
-            self._finish_transfer(success=False)
-            return
-        if session is not None:
-            self._protocol.park(effects.Resume(session.features, session.ready))
-        self._finish_transfer(success=True)
-
-    def _finish_transfer(self, *, success: bool) -> None:
-        self._transferred = success
-        self._keeper.keep()
-        if self._check_due:
-            self._check_state()
-
-    def _check_state(self) -> None:
-        """Tell how the transfer went, now or when it has ended."""
-        self._check_due = self._transferred is None
-        if self._transferred is not None:
-            reply = self._protocol.check_reply(success=self._transferred)
-            self._wire.send(reply)
+    @guarded
+    def _transferred(self, result: bytes | None) -> None:
+        self._migration.finish(result)
 
     # --- the backend channel --------------------------------------------------------
 

@@ -16,7 +16,7 @@ from balloon_plugin.hosts.vhost_user.loop import Loop
 __all__ = ["MOST_BYTES", "Transfer"]
 
 MOST_BYTES: Final = 1 << 24
-"""Bytes of a state that are taken from a front end: half a million runs of pages.
+"""Bytes of a state that are taken from a front end: single pages of 64 GiB of RAM.
 
 To read more would keep other guests waiting for too long.
 """
