@@ -352,8 +352,10 @@ def test_the_story_can_be_read(told):
 PATIENCE = 20.0
 
 ENDLESS = """
-import sys, tempfile
+import signal, sys, tempfile
 from balloon_plugin.boot import Plan, boot_uml
+# A shell lets its jobs in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 tempfile.tempdir = sys.argv[1]
 boot_uml(Plan("probe"), lambda step: print(step.text, flush=True))
 """
