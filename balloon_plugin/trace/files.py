@@ -29,7 +29,7 @@ More often, and it compresses less: with each event a tenth as well.
 
 _NEEDED: Final = (
     "the trace is compressed with zstd, which needs a package: "
-    "pip install 'balloon-plugin[trace]', or leave .zst away"
+    "pip install 'balloon-plugin[trace]' (or record to a name without .zst)"
 )
 
 
