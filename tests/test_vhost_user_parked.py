@@ -63,7 +63,8 @@ SPLIT = Ring(128, 0, 0, 0, features=0, native=ByteOrder.LITTLE)
     [
         (0, 65534, 4),
         (0, 2, 0),
-        (0, 0, None),
+        (0, 0, 2),
+        (0, 3, None),
         (0, 65533, None),
         (1, 7, 0),
         (1, 8, None),
@@ -75,7 +76,8 @@ def test_what_is_owed_follows_from_where_a_queue_starts(queue, base, owed):
 
 
 @pytest.mark.parametrize(
-    ("place", "wrap", "owed"), [(98, 1, 4), (2, 0, 0), (2, 1, None), (99, 1, None)]
+    ("place", "wrap", "owed"),
+    [(98, 1, 4), (99, 1, 3), (0, 0, 2), (2, 0, 0), (2, 1, None), (97, 1, None)],
 )
 def test_a_packed_queue_is_counted_in_laps(place, wrap, owed):
     ring = replace(SPLIT, size=100, features=1 << 34)

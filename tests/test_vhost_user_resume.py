@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import vhost_user_traces as traces
-from ring import USED, PackedDriverRing
+from ring import PackedDriverRing
 from vhost_user_front_end import FrontEnd, open_fds
 from vhost_user_traces import GUEST_RAM, Sent, number, state
 
@@ -168,8 +168,10 @@ def killed_at(moment, work):
     """Do the work and die at one of its moments; return how many it had if it lived."""
     count = 0
 
-    def profile(*_event):
+    def profile(_frame, _event, function):
         nonlocal count
+        if function is sys.setprofile:
+            return  # the work is done
         if count == moment:
             raise KilledError
         count += 1
@@ -405,18 +407,13 @@ def test_killed_at_any_moment_packed_rings_lose_no_buffer(tmp_path):
         first.send_pages(0, 3, 4, 5)
 
         lived = killed_at(moment, host.step) is not None
-        # The first buffer of a batch is marked used last. In between the ring does not
-        # show where it stands: the one moment that is not survived (docs/vhost-user).
-        marks = [first.rings[0].flags(place) & USED for place in (2, 3)]
-        between = marks == [0, USED]
         host.restart()
         second = PackedGuest(host, first).start()
         second.send_pages(0, 6)
         second.settle()
 
-        if not between:
-            assert host.policy.seen == inflated(1, 2, 3, 4, 5, 6)
-            assert [ident for ident, _ in second.rings[0].returned()] == [*range(6)]
+        assert host.policy.seen == inflated(1, 2, 3, 4, 5, 6)
+        assert [ident for ident, _ in second.rings[0].returned()] == [*range(6)]
         second.close()
         host.daemon.close()
         moment += 31

@@ -209,7 +209,7 @@ def test_a_full_ring_that_is_out_has_nothing_new():
     assert len(rig.ring.returned()) == 4
 
 
-def test_the_first_flags_are_stored_last_and_whole(rig, monkeypatch):
+def test_buffers_are_marked_used_one_after_the_other(rig, monkeypatch):
     for ident in (4, 2, 6):
         rig.ring.offer(ident, ONE)
     chains = rig.queue.pop(8)
@@ -224,9 +224,13 @@ def test_the_first_flags_are_stored_last_and_whole(rig, monkeypatch):
     monkeypatch.setattr(rig.queue._marks, "store", watched)
     rig.queue.push(chains)
 
-    used = AVAIL | USED
-    assert stored == [(7, used, [(0, 4, AVAIL), (0, 2, used), (0, 6, used)])]
-    assert rig.ring.flags(0) == used
+    used, fresh = AVAIL | USED, (16, 6, AVAIL)
+    assert stored == [
+        (7, used, [(0, 4, AVAIL), (16, 2, AVAIL), fresh]),
+        (15, used, [(0, 4, used), (0, 2, AVAIL), fresh]),
+        (23, used, [(0, 4, used), (0, 2, used), (0, 6, AVAIL)]),
+    ]
+    assert rig.ring.returned() == [(4, 0), (2, 0), (6, 0)]
 
 
 def test_only_the_descriptors_and_the_own_event_are_written(rig):

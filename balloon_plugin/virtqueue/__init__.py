@@ -12,7 +12,7 @@ from balloon_plugin.virtqueue.chain import (
     MAX_CHAIN_DESCRIPTORS,
     Chain,
 )
-from balloon_plugin.virtqueue.opening import Queue, advance, find_base, open_queue
+from balloon_plugin.virtqueue.opening import Queue, distance, find_base, open_queue
 from balloon_plugin.virtqueue.packed import PackedQueue
 from balloon_plugin.virtqueue.ring import RING_FEATURES, Ring
 from balloon_plugin.virtqueue.split import SplitQueue
@@ -26,7 +26,7 @@ __all__ = [
     "Queue",
     "Ring",
     "SplitQueue",
-    "advance",
+    "distance",
     "find_base",
     "open_queue",
 ]

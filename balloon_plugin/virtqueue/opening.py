@@ -12,7 +12,7 @@ from balloon_plugin.virtqueue.packed import PackedQueue
 from balloon_plugin.virtqueue.ring import Ring
 from balloon_plugin.virtqueue.split import SplitQueue
 
-__all__ = ["Queue", "advance", "find_base", "open_queue"]
+__all__ = ["Queue", "distance", "find_base", "open_queue"]
 
 Queue: TypeAlias = SplitQueue | PackedQueue
 """An open queue of either format."""
@@ -41,7 +41,7 @@ def find_base(memory: GuestMemory, ring: Ring, base: int) -> int:
     return found
 
 
-def advance(ring: Ring, base: int, count: int) -> int:
-    """Return the base of a queue after so many buffers, of one descriptor each."""
+def distance(ring: Ring, start: int, end: int) -> int:
+    """Return how many buffers, of one descriptor each, are between two bases."""
     kind = PackedQueue if ring.packed else SplitQueue
-    return kind.advance(ring.size, base, count)
+    return kind.distance(ring.size, start, end)

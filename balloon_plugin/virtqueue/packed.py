@@ -98,10 +98,10 @@ class PackedQueue(DeviceQueue):
         return _base(self._laps.encode(self._used))
 
     @staticmethod
-    def advance(size: int, base: int, count: int) -> int:
-        """Return the base after so many descriptors."""
+    def distance(size: int, start: int, end: int) -> int:
+        """Return how many descriptors there are from one base up to another."""
         laps = Laps(size)
-        return _base(laps.encode(laps.after(laps.decode(base >> _HALF), count)))
+        return laps.distance(laps.decode(start >> _HALF), laps.decode(end >> _HALF))
 
     def pop(self, limit: int) -> list[Chain]:
         """Take up to ``limit`` available buffers, in order.
@@ -269,37 +269,19 @@ class PackedQueue(DeviceQueue):
     # --- used ---
 
     def _publish(self, heads: list[int]) -> None:
-        """Mark a descriptor used for each buffer; the first shows all the others.
+        """Mark a descriptor used for each buffer, in order, and the last thing of it.
 
-        The driver looks at that alone until it is used (§2.8.2).
+        So the ring shows at any moment how many were returned, also to a successor of
+        one who was killed here. Used length 0: a balloon writes to no buffer (D5).
         """
-        (first, body, mark), *others = self._use(heads)
-        for at, piece, _ in others:
-            self._ring_view[at : at + len(piece)] = piece
-        if len(body) > _DESCRIPTOR:
-            self._ring_view[first + _DESCRIPTOR : first + len(body)] = body[
-                _DESCRIPTOR:
-            ]
-        self._ring_view[first : first + _BODY] = body[:_BODY]
-        self._marks.store(first // _WORD + _FLAGS, mark)
-
-    def _use(self, heads: list[int]) -> Iterator[tuple[int, bytes, int]]:
-        """Yield what marks buffers used: pieces of the ring in order, and their flags.
-
-        Used length 0: a balloon writes to no buffer (D5).
-        """
-        # They lie side by side if every buffer has one descriptor, as nearly all do.
-        singles, start = self._outstanding == len(self._held), 0
-        while start < len(heads):
+        for head in heads:
             place, mark = self._laps.place(self._used), self._laps.use(self._used)
-            end = start + (self._size - place if singles else 1)
-            part = heads[start:end]
-            count = sum([self._held.pop(head) for head in part])
-            body = b"".join([self._pack(0, 0, head, mark) for head in part])
-            yield place * _DESCRIPTOR, body, mark
+            count, at = self._held.pop(head), place * _DESCRIPTOR
+            body = self._pack(0, 0, head, mark)[:_BODY]
+            self._ring_view[at : at + _BODY] = body
+            self._marks.store(place * _STRIDE + _FLAGS, mark)
             self._outstanding -= count
             self._used = self._laps.after(self._used, count)
-            start = end
 
     def _wanted(self, start: int) -> bool:
         """Return whether the driver wants to know what was used from ``start`` on.

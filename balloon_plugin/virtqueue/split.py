@@ -89,9 +89,9 @@ class SplitQueue(DeviceQueue):
         return (self._next_avail - len(self._held)) & _INDEX_MASK
 
     @staticmethod
-    def advance(_size: int, base: int, count: int) -> int:
-        """Return the base after so many buffers."""
-        return (base + count) & _INDEX_MASK
+    def distance(_size: int, start: int, end: int) -> int:
+        """Return how many buffers there are from one base up to another."""
+        return (end - start) & _INDEX_MASK
 
     def pop(self, limit: int) -> list[Chain]:
         """Take up to ``limit`` available chains, in order.

@@ -32,7 +32,7 @@ from typing import Any, Final, TypeAlias
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE, Queue
-from balloon_plugin.virtqueue import Ring, advance
+from balloon_plugin.virtqueue import Ring, distance
 
 __all__ = [
     "COUNTED",
@@ -107,8 +107,8 @@ class Parked:
         place, owed = self.queues.get(index, (base, 0))
         if base == place:
             return owed
-        moved = ring is not None and base == advance(ring, place, owed)
-        return 0 if moved else None
+        returned = owed + 1 if ring is None else distance(ring, place, base)
+        return owed - returned if returned <= owed else None
 
 
 # --- on the way to another machine --------------------------------------------------
