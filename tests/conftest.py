@@ -15,6 +15,8 @@ from unittest import mock
 
 import pytest
 from command_line import command
+from console_guest import ConsoleGuest
+from mortal_daemon import Mortal
 from walkthrough import Terminal, checkout
 
 from balloon_plugin import cli
@@ -50,6 +52,30 @@ def require_real():
             pytest.skip(str(error))
 
     return require
+
+
+@pytest.fixture
+def begin_guest(tmp_path):
+    """Give a function that boots a machine's guest in a folder of its own."""
+    started = []
+
+    def begin(machine, name, mebibytes):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        started.append(ConsoleGuest(machine, folder, mebibytes))
+        return started[-1].start()
+
+    yield begin
+    for guest in started:
+        guest.stop()
+
+
+@pytest.fixture
+def mortal(tmp_path):
+    """Give a daemon in a process of its own, which can be killed."""
+    mortal = Mortal(tmp_path)
+    yield mortal
+    mortal.close()
 
 
 # --- the command line ---------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""User-Mode Linux guests by the dozen, and a wire that outlives the daemon.
+"""A wire that outlives the daemon.
 
-User-Mode Linux does not connect again when its back end is gone: it takes the device
-for broken. What it takes to connect again is little, and :class:`Relay` does it in its
+Neither User-Mode Linux nor QEMU's generic device connects again when its back end is
+gone. What it takes to connect again is little, and :class:`Relay` does it in their
 stead, between the guest and the daemon, as another front end would.
 """
 
@@ -11,94 +11,34 @@ import array
 import contextlib
 import mmap
 import os
-import queue
 import select
 import socket
 import struct
 import threading
 import time
 
-from balloon_plugin.boot.guest import Ended, Heard, parse_report
-from balloon_plugin.boot.process import GuestProcess
-
-PATIENCE = 120.0
-"""Seconds for anything, on a machine that is busy."""
-
-SOCKET = "balloon.sock"
-
-
-class UmlGuest:
-    """A guest's process and what it says."""
-
-    def __init__(self, machine, folder, mebibytes):
-        command = machine.prepare(folder, SOCKET, mebibytes << 20)
-        self._heard = queue.SimpleQueue()
-        self._process = GuestProcess(command, folder, self._heard.put)
-        self.driver = machine.driver
-        self.console = []
-
-    def start(self):
-        self._process.start()
-        return self
-
-    def stop(self):
-        self._process.stop()
-
-    def wait(self, *beginnings):
-        """Return the next line that begins so; older ones are dropped."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            happening = self._heard.get(timeout=max(0.0, end - time.monotonic()))
-            assert not isinstance(happening, Ended), self.console[-20:]
-            if isinstance(happening, Heard):
-                self.console.append(happening.line)
-                if happening.line.startswith(beginnings):
-                    return happening.line
-
-    def boot(self):
-        self.wait("GUEST ready")
-        return self.hear()
-
-    def hear(self):
-        """Return the next report."""
-        while True:
-            report = parse_report(self.wait("GUEST up="))
-            if report is not None:
-                return report
-
-    def ask(self, command):
-        """Return the report that follows a command."""
-        self._process.send(command)
-        # Whatever the command prints comes before its report.
-        return self.hear()
-
-    def load(self):
-        """Load the driver."""
-        self._process.send(f"insmod {self.driver}")
-        self.wait("GUEST virtio0")
-        return self.hear()
-
-    def power_off(self):
-        self._process.send("poweroff")
-        end = time.monotonic() + PATIENCE
-        while True:
-            happening = self._heard.get(timeout=max(0.0, end - time.monotonic()))
-            if isinstance(happening, Ended):
-                return happening.status
-
-
-# --- the wire -----------------------------------------------------------------------
+from console_guest import PATIENCE
 
 GET_FEATURES, SET_FEATURES, SET_OWNER, SET_MEM_TABLE = 1, 2, 3, 5
 SET_VRING_NUM, SET_VRING_ADDR, SET_VRING_BASE = 8, 9, 10
 SET_VRING_KICK, SET_VRING_CALL = 12, 13
-SET_PROTOCOL_FEATURES, SET_VRING_ENABLE, SET_BACKEND_REQ_FD = 16, 18, 21
+GET_PROTOCOL_FEATURES, SET_PROTOCOL_FEATURES = 15, 16
+SET_VRING_ENABLE, SET_BACKEND_REQ_FD, SET_VRING_ENDIAN, SET_STATUS = 18, 21, 23, 39
 
 ONCE = (SET_OWNER, SET_PROTOCOL_FEATURES, SET_BACKEND_REQ_FD)
-AGAIN = (SET_FEATURES, SET_MEM_TABLE)
-RINGS = (SET_VRING_CALL, SET_VRING_NUM, SET_VRING_BASE, SET_VRING_ADDR)
+AGAIN = (SET_FEATURES, SET_STATUS, SET_MEM_TABLE)
+RINGS = (
+    SET_VRING_ENDIAN,
+    SET_VRING_CALL,
+    SET_VRING_NUM,
+    SET_VRING_BASE,
+    SET_VRING_ADDR,
+)
 STARTS = (SET_VRING_KICK, SET_VRING_ENABLE)
 NEED_REPLY = 8
+
+CONFIGURE_MEM_SLOTS = 1 << 15
+"""Hidden from the front end: its memory is one table then, which can be said again."""
 
 
 class Message(tuple):
@@ -139,6 +79,57 @@ def send(sock, message):
     sock.sendmsg([data], rights if fds else [])
 
 
+def connect(path):
+    """Connect to whoever listens there, as soon as somebody does."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.connect(path)
+        except OSError:
+            sock.close()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        else:
+            return sock
+
+
+class Joint:
+    """Connects two that both listen, again and again, until the front end is gone.
+
+    It hides nothing and remembers nothing: what ends at one side ends at the other.
+    """
+
+    def __init__(self, front, back):
+        self._front, self._back = os.fspath(front), os.fspath(back)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self):
+        self._thread.join(PATIENCE)
+
+    def _run(self):
+        connected = True
+        while connected:
+            with connect(self._back) as back, socket.socket(socket.AF_UNIX) as front:
+                connected = front.connect_ex(self._front) == 0
+                if connected:
+                    pass_all(front, back)
+
+
+def pass_all(one, other):
+    """Pass messages on between two, until one of them hangs up."""
+    with contextlib.suppress(OSError):
+        while True:
+            readable, _, _ = select.select([one, other], [], [])
+            message = receive(readable[0])
+            if message is None:
+                return
+            send(other if readable[0] is one else one, message)
+            for fd in message[1]:
+                os.close(fd)
+
+
 class Relay:
     """Passes messages on, remembers them, and says them again to the next daemon.
 
@@ -147,7 +138,10 @@ class Relay:
     """
 
     def __init__(self, front, back, hidden=0):
-        self._hidden = hidden
+        self._hidden = {
+            GET_FEATURES: hidden,
+            GET_PROTOCOL_FEATURES: CONFIGURE_MEM_SLOTS,
+        }
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(os.fspath(front))
         self._listener.listen()
@@ -183,18 +177,9 @@ class Relay:
                 os.close(fd)
 
     def _connect(self):
-        end = time.monotonic() + PATIENCE
-        while True:
-            daemon = socket.socket(socket.AF_UNIX)
-            try:
-                daemon.connect(self._back)
-            except OSError:
-                daemon.close()
-                assert time.monotonic() < end
-                time.sleep(0.02)
-            else:
-                self.connected += 1
-                return daemon
+        daemon = connect(self._back)
+        self.connected += 1
+        return daemon
 
     def _pass_on(self, guest, daemon, message):
         """Pass a message on until a daemon has answered it."""
@@ -210,11 +195,12 @@ class Relay:
             daemon = self._connect_again()
 
     def _less(self, answer):
-        if answer.code != GET_FEATURES:
+        if answer.code not in self._hidden:
             return answer
         data, fds = answer
-        (features,) = struct.unpack_from("=Q", data, 12)
-        return Message((data[:12] + struct.pack("=Q", features & ~self._hidden), fds))
+        (bits,) = struct.unpack_from("=Q", data, 12)
+        bits &= ~self._hidden[answer.code]
+        return Message((data[:12] + struct.pack("=Q", bits), fds))
 
     def _remember(self, message):
         key = message.code
@@ -262,5 +248,9 @@ class Relay:
         (used,) = struct.unpack_from("=Q", address, 28)
         with mmap.mmap(fds[0], size, offset=offset // 4096 * 4096) as memory:
             at = used - user + offset % 4096 + 2
-            base = int.from_bytes(memory[at : at + 2], "little")
+            base = int.from_bytes(memory[at : at + 2], self._order(index))
         return Message((message[0][:12] + struct.pack("=II", index, base), []))
+
+    def _order(self, index):
+        said = self._said.get((SET_VRING_ENDIAN, index))
+        return "big" if said and said[0][16] else "little"

@@ -1,0 +1,104 @@
+"""A daemon that is killed again and again, and a guest that does not notice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+
+from command_line import command
+from console_guest import PATIENCE
+
+from balloon_plugin import control
+
+MEBIBYTE = 256
+"""Pages in one."""
+
+KEPT = 16
+"""MiB that a guest holds while its balloon comes and goes."""
+
+
+def until(what):
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+class Mortal:
+    """The daemon in a process of its own, with its state, socket and log in a folder.
+
+    :ivar socket: where it listens for a front end.
+    """
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.socket = folder / "back"
+        self._log = (folder / "log").open("a")
+        self.start()
+
+    def start(self):
+        words = ("serve", "--socket", "back", "--state", ".", "--control", "control")
+        self._process = subprocess.Popen(  # noqa: S603 - it is our own
+            command(*words),
+            cwd=self._folder,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        while ": waiting for a front end" not in self._process.stdout.readline():
+            assert self._process.poll() is None
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
+        self._process.stdout.close()
+
+    def close(self):
+        self.kill()
+        self._log.close()
+
+    def ask(self, command, **values):
+        return control.ask(self._folder / "control", command, **values)
+
+    def inflate(self, pages):
+        """Ask for a balloon of so many pages."""
+        self.ask("balloon", value=(self.status["ram"] - pages) * 4096)
+
+    def reaches(self, pages):
+        """Wait until the driver says that so many pages are in the balloon."""
+        until(lambda: self.status["actual"] == pages)
+
+    @property
+    def status(self):
+        return self.ask("query-balloon-status")
+
+
+def die_and_go_on(mortal, guest, deaths):
+    """Kill the daemon in the middle of all it does; nothing may be lost by that.
+
+    The guest holds KEPT MiB, and has a driver that was found good.
+    """
+    chance = random.Random(7)  # noqa: S311 - the same each time
+    inflated, last = guest.ask("device").inflated, mortal.status["actual"]
+    for _ in range(deaths):
+        pages = chance.randrange(8, 64) * MEBIBYTE
+        mortal.inflate(pages)
+        # In the middle of what it asked for, more often than not.
+        time.sleep(chance.choice((0.0, 0.005, 0.01, 0.02)))
+        mortal.kill()
+        mortal.start()
+        until(lambda: mortal.status["driver"])
+        mortal.reaches(pages)
+
+        status, report = mortal.status, guest.ask("device")
+        assert status["ballooned"] == status["reclaimed"] == pages
+        assert guest.memory_held <= (status["ram"] - pages) * 4096
+        assert report.inflated - report.deflated == pages
+        # Nothing is tested again.
+        inflated, last = inflated + max(0, pages - last), pages
+        assert report.inflated == inflated
+        assert status["verdict"]["judgement"] == "good"
+        assert (report.kept, report.lost) == (KEPT * MEBIBYTE, 0)
+    mortal.inflate(0)
+    mortal.reaches(0)
