@@ -421,6 +421,55 @@ def test_killed_at_any_moment_packed_rings_lose_no_buffer(tmp_path):
     assert moment > 100
 
 
+# --- the words of QEMU --------------------------------------------------------------
+
+
+class QemuGuest(Guest):
+    """A driver whose front end would be QEMU, if QEMU could connect again.
+
+    To QEMU the back end is a new one then: it has memory and a status to be told.
+    """
+
+    def start(self, *, legacy=False):
+        bases = [self.used(queue) if self.fds else 0 for queue in (0, 1)]
+        features, order = traces.MODERN, {}
+        if legacy:
+            features, order = traces.LEGACY, {"big": False}
+        self.say(*traces.QEMU_CONNECT)
+        self.say(*traces.qemu_start(features, bases, first=True, **order))
+        # A legacy driver writes byte by byte; each time all that QEMU has is sent.
+        self._accesses = 4 if legacy else 1
+        return self
+
+    def write_actual(self, pages):
+        self.say(*traces.qemu_write(pages) * self._accesses)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_driver_goes_on_in_the_words_of_qemu(host, legacy):
+    guest = QemuGuest(host).start(legacy=legacy)
+    host.daemon.call(lambda: host.device.set_target(3))
+    guest.say(*traces.QEMU_READ)
+    guest.send_pages(0, 1, 2)
+    guest.settle()
+    guest.write_actual(2)
+    host.restart()
+
+    guest = QemuGuest(host, guest).start(legacy=legacy)
+    before = host.device.query()
+    guest.say(*traces.QEMU_READ)
+    guest.send_pages(0, 3)
+    guest.settle()
+    guest.write_actual(3)
+
+    assert (before.driver, before.actual, before.ballooned) == (True, 2, 2)
+    assert host.policy.seen == inflated(1, 2, 3)
+    assert guest.used(0) == 3
+    after = host.device.query()
+    assert (after.requested, after.actual, after.ballooned) == (3, 3, 3)
+    guest.close()
+
+
 # --- the connection is lost ---------------------------------------------------------
 
 
