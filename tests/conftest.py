@@ -16,6 +16,7 @@ from unittest import mock
 import pytest
 from command_line import command
 from console_guest import ConsoleGuest
+from huge_pages import pool_of
 from mortal_daemon import Mortal
 from walkthrough import Terminal, checkout
 
@@ -76,6 +77,14 @@ def mortal(tmp_path):
     mortal = Mortal(tmp_path)
     yield mortal
     mortal.close()
+
+
+@pytest.fixture
+def huge_pages(require_real):
+    """Have 16 huge pages of 2 MiB."""
+    with contextlib.ExitStack() as stack:
+        require_real(lambda: stack.enter_context(pool_of(16)))
+        yield
 
 
 # --- the command line ---------------------------------------------------------------

@@ -9,8 +9,13 @@ through :meth:`mmap.mmap.madvise`, which costs a microsecond less than a call th
 ctypes (5.8 against 6.8 for one page of a memfd) but holds the interpreter lock; a long
 one goes through ``fallocate``, which does not, or in short pieces.
 
-The kernel may refuse (a locked mapping, a file system without holes, a huge page that
-is asked for in part). That is no error: the pages are simply not given back.
+The kernel may refuse (a locked mapping, a file system without holes). That is no error:
+the pages are simply not given back.
+
+Huge pages are of two sorts. One of hugetlb is given back as a whole or not at all, and
+whoever describes such memory says so (:attr:`Backing.page_size`). A transparent one is
+split by the kernel: shared memory is freed page by page at once, but private memory
+only when all of a huge page was dropped, or when memory runs short.
 """
 
 from __future__ import annotations
@@ -30,7 +35,10 @@ from balloon_plugin.layouts import PAGE_SIZE
 __all__ = ["LOCK_HELD_FOR", "Backing", "give_back"]
 
 LOCK_HELD_FOR: Final = 1 << 20
-"""Bytes up to which the interpreter lock may be held: 0.2 ms at the worst."""
+"""Bytes up to which the interpreter lock may be held: 0.2 ms at the worst.
+
+A huge page of private memory is one call whatever its size, and takes microseconds.
+"""
 
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2
@@ -107,11 +115,11 @@ class Backing:
         return bool(_fallocate(self.file, mode, self.file_at + offset, size) == 0)
 
     def _drop(self, at: int, size: int) -> bool:
+        # Of less than a huge page the kernel says that it is dropped, and keeps it.
+        step = max(LOCK_HELD_FOR, self.page_size)
         return all(
-            self._advise(
-                mmap.MADV_DONTNEED, piece, min(LOCK_HELD_FOR, at + size - piece)
-            )
-            for piece in range(at, at + size, LOCK_HELD_FOR)
+            self._advise(mmap.MADV_DONTNEED, piece, min(step, at + size - piece))
+            for piece in range(at, at + size, step)
         )
 
     def _advise(self, advice: int, at: int, size: int) -> bool:
