@@ -32,7 +32,8 @@ class DeviceOptions:
     :ivar must_tell_host: the driver tells before it uses a page again, so that a page
         may be given back as long as it is in the balloon. Off: a guest that is short of
         memory has to wait for an answer first. Offered anyway where the host's pages
-        are larger than 4 KiB.
+        are larger than 4 KiB, if that is known when features are asked for. A
+        vhost-user daemon learns it later: switch this on if memory is on huge pages.
     :ivar page_poison: the driver says what it fills free pages with. Off: of use only
         with ``reporting``, which obeys it.
     :ivar reporting: the driver reports pages as they become free, outside the balloon.

@@ -126,11 +126,22 @@ def test_a_target_from_before_the_guest_is_kept_until_its_ram_is_known(
         assert (status["requested"], status["advertised"]) == (known, known)
 
 
-def test_features_are_offered_as_they_were_chosen(serve, ctl):
-    words = "--feature no-statistics --feature reporting --feature hinting"
-    serve("--socket", "a", "--control", "c", "--policy", "none", *words.split())
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        # Memory that is on huge pages is told of when it is too late to offer more.
+        ([], 1 << 1 | 1 << 0),
+        (
+            ["no-statistics", "no-must-tell-host", "reporting", "hinting"],
+            1 << 5 | 1 << 3,
+        ),
+    ],
+)
+def test_features_are_offered_as_they_were_chosen(serve, ctl, words, offered):
+    chosen = [f"--feature={word}" for word in words]
+    serve("--socket", "a", "--control", "c", "--policy", "none", *chosen)
 
-    assert ctl("c", "query")["offered"] == 1 << 5 | 1 << 3
+    assert ctl("c", "query")["offered"] == offered
 
 
 def test_several_guests_share_a_control_socket(serve, refused, ctl, run):

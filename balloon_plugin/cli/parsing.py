@@ -123,7 +123,8 @@ def add_features(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="[no-]NAME",
         help="a feature of the balloon to offer, or not (repeatable): statistics (on "
-        "by default), deflate-on-oom, must-tell-host, page-poison, reporting, hinting",
+        "by default), deflate-on-oom, must-tell-host (serve: on by default), "
+        "page-poison, reporting, hinting",
     )
 
 

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from balloon_plugin import control, narrate, show
 from balloon_plugin.calls import Device
@@ -35,6 +35,13 @@ from balloon_plugin.layouts import PAGE_SIZE
 __all__ = ["add"]
 
 _log = logging.getLogger(__name__)
+
+USUAL_OPTIONS: Final = DeviceOptions(must_tell_host=True)
+"""What is offered if the user says nothing.
+
+A front end asks for features before it shares memory, which may be on huge pages. These
+are given back only if the driver tells before it uses a page again: too late to ask.
+"""
 
 
 def add(commands: Any) -> None:
@@ -114,7 +121,7 @@ def _add_slots(
     """Return the slot of each guest; no guest has to wait for another's damage."""
     slots: dict[str, Slot] = {}
     damage = None
-    options = DeviceOptions().changed(arguments.feature)
+    options = USUAL_OPTIONS.changed(arguments.feature)
     for name, path in arguments.socket:
         if name in slots:
             raise HostError(

@@ -31,6 +31,8 @@ __all__ = ["MappedMemory", "RefusalError", "map_shared"]
 _NO_DUPLICATE: Final = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 """Newer Pythons can map without a file descriptor of their own."""
 
+_MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
+"""Python has a name for it from 3.13 on; Linux has this number on most machines."""
 
 _FUSE: Final = 0x65735546
 """``FUSE_SUPER_MAGIC`` (statfs(2)): whoever serves the file can let a reader wait."""
@@ -197,10 +199,15 @@ def _map(region: Region, fd: int) -> _Mapped:
 def map_shared(fd: int, length: int, offset: int) -> mmap.mmap:
     """Map a part of a file that a front end shares.
 
+    Nothing is reserved for it. On huge pages the kernel would otherwise set one aside
+    for each hole in the file: what the balloon gave back would be of no use to others
+    as soon as the file is mapped anew, or could not be mapped, if they use it already.
+
     :raises RefusalError: if it cannot be mapped.
     """
+    flags = mmap.MAP_SHARED | _MAP_NORESERVE
     try:
-        return mmap.mmap(fd, length, offset=offset, **_NO_DUPLICATE)
+        return mmap.mmap(fd, length, flags, offset=offset, **_NO_DUPLICATE)
     except (OSError, ValueError, OverflowError) as error:
         raise RefusalError(f"a file cannot be mapped: {error}") from error
 
