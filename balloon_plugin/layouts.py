@@ -345,6 +345,27 @@ VHOST_USER_INFLIGHT: Final = _declare(
     "vhost_user_inflight",
     "u64 mmap_size; u64 mmap_offset; u16 num_queues; u16 queue_size;",
 )
+QUEUE_REGION_SPLIT: Final = _declare(
+    "queue_region_split",
+    "u64 features; u16 version; u16 desc_num; u16 last_batch_head; u16 used_idx;",
+)
+"""Head of a split queue's record of buffers in flight; ``desc_num`` states follow."""
+DESC_STATE_SPLIT: Final = _declare(
+    "desc_state_split",
+    "u8 inflight; u8 padding_1; u16 padding_2; u16 padding_3; u16 next; u64 counter;",
+)
+QUEUE_REGION_PACKED: Final = _declare(
+    "queue_region_packed",
+    "u64 features; u16 version; u16 desc_num; u16 free_head; u16 old_free_head;"
+    " u16 used_idx; u16 old_used_idx; u8 used_wrap_counter; u8 old_used_wrap_counter;"
+    " u16 padding_1; u64 padding_2;",
+)
+"""The same of a packed queue."""
+DESC_STATE_PACKED: Final = _declare(
+    "desc_state_packed",
+    "u8 inflight; u8 padding; u16 next; u16 last; u16 num; u64 counter;"
+    " u16 id; u16 flags; u32 len; u64 addr;",
+)
 VHOST_USER_LOG: Final = _declare("vhost_user_log", "u64 mmap_size; u64 mmap_offset;")
 VHOST_USER_TRANSFER_DEVICE_STATE: Final = _declare(
     "vhost_user_transfer_device_state", "u32 direction; u32 phase;"
@@ -368,6 +389,10 @@ LAYOUTS: Final = (
     VHOST_USER_SINGLE_MEMORY_REGION,
     VHOST_USER_CONFIG,
     VHOST_USER_INFLIGHT,
+    QUEUE_REGION_SPLIT,
+    DESC_STATE_SPLIT,
+    QUEUE_REGION_PACKED,
+    DESC_STATE_PACKED,
     VHOST_USER_LOG,
     VHOST_USER_TRANSFER_DEVICE_STATE,
 )

@@ -15,7 +15,7 @@ from vhost_user_front_end import FrontEnd
 from vhost_user_traces import Sent, number
 
 from balloon_plugin import make_device
-from balloon_plugin.hosts.vhost_user import connection, mapping, turns
+from balloon_plugin.hosts.vhost_user import connection, files, turns
 from balloon_plugin.hosts.vhost_user.daemon import MAX_COMINGS, Daemon
 
 CALL, KICK = connection.Notifier.CALL, connection.Notifier.KICK
@@ -132,8 +132,8 @@ def test_memory_that_another_process_can_keep_us_waiting_for_is_refused(
     guest, monkeypatch, caplog
 ):
     hostile = guest()
-    kind = mapping._file_system(hostile.fds["memory"])
-    monkeypatch.setattr(mapping, "_FUSE", kind)
+    kind = files._file_system(hostile.fds["memory"])
+    monkeypatch.setattr(files, "_FUSE", kind)
 
     hostile.refused("SET_MEM_TABLE", traces.table(traces.region()), ("memory",))
 

@@ -850,6 +850,8 @@ def test_what_has_a_reply_can_only_be_refused_by_ending(qemu, request_, payload)
         ("SET_VRING_ENDIAN", "CROSS_ENDIAN"),
         ("SET_BACKEND_REQ_FD", "BACKEND_REQ"),
         ("SET_LOG_BASE", "LOG_SHMFD"),
+        ("GET_INFLIGHT_FD", "INFLIGHT_SHMFD"),
+        ("SET_INFLIGHT_FD", "INFLIGHT_SHMFD"),
         ("SET_DEVICE_STATE_FD", "DEVICE_STATE"),
         ("CHECK_DEVICE_STATE", "DEVICE_STATE"),
     ],
@@ -859,10 +861,12 @@ def test_what_needs_a_protocol_feature_is_refused_without(link, request_, featur
         "GET_CONFIG": traces.config(0, b""),
         "SET_VRING_ENDIAN": state(0, 0),
         "SET_LOG_BASE": bytes(16),
+        "GET_INFLIGHT_FD": bytes(20),
+        "SET_INFLIGHT_FD": bytes(20),
         "SET_DEVICE_STATE_FD": bytes(8),
     }
-    with_fd = ("SET_BACKEND_REQ_FD", "SET_LOG_BASE", "SET_DEVICE_STATE_FD")
-    fds = ("fd",) if request_ in with_fd else ()
+    without_fd = ("GET", "RESET", "CHECK", "SET_VRING_ENDIAN")
+    fds = () if request_.startswith(without_fd) else ("fd",)
 
     turn = link.refused(request_, payloads.get(request_, b""), fds)
 

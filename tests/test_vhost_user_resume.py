@@ -3,131 +3,16 @@
 from __future__ import annotations
 
 import errno
-import mmap
-import os
-import sys
 
 import pytest
 import vhost_user_traces as traces
-from ring import PackedDriverRing
 from vhost_user_front_end import FrontEnd, open_fds
-from vhost_user_traces import GUEST_RAM, Sent, number, state
+from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
+from vhost_user_traces import Sent, number, state
 
-from balloon_plugin import hookimpl, make_device
+from balloon_plugin import make_device
 from balloon_plugin.errors import HostError
-from balloon_plugin.events import (
-    Answer,
-    ByteOrder,
-    Gate,
-    Judgement,
-    PagesDeflated,
-    PagesInflated,
-    Verdict,
-)
 from balloon_plugin.hosts import state_file
-from balloon_plugin.hosts.vhost_user.daemon import Daemon
-
-FIRST_PAGE = GUEST_RAM // 4096 + 32
-
-
-class Exact:
-    """A policy that believes all, and remembers every buffer that it was shown."""
-
-    def __init__(self):
-        self.seen = []
-
-    @hookimpl
-    def policy_observe(self, event):
-        if isinstance(event, PagesInflated | PagesDeflated):
-            self.seen.append([type(event).__name__, *event.pfns])
-
-    @hookimpl
-    def policy_gate(self, requested):
-        return Gate(requested, reclaim=True, targets=Answer.ACCEPTED)
-
-    @hookimpl
-    def policy_verdict(self):
-        return Verdict(Judgement.GOOD, "BELIEVED")
-
-    @hookimpl
-    def policy_save(self):
-        return {"seen": self.seen}
-
-    @hookimpl
-    def policy_load(self, state):
-        self.seen = [list(buffer) for buffer in state["seen"]]
-        return True
-
-
-class Host:
-    """A daemon that can die, and be started again."""
-
-    def __init__(self, folder):
-        self.path = folder / "guest.sock"
-        self.state = folder / "guest.state"
-        self.kept = True
-        self.start()
-
-    def start(self):
-        self.daemon = Daemon()
-        self.policy = Exact()
-        self.slot = self.daemon.add(
-            self.path,
-            lambda: make_device(self.policy),
-            state=self.state if self.kept else None,
-        )
-
-    @property
-    def device(self):
-        return self.slot.device
-
-    def step(self, timeout=0.0):
-        return self.daemon.step(timeout)
-
-    def die(self):
-        """Do what the kernel does for a process that was killed, and nothing else."""
-        connection, keeper = self.slot._connection, self.slot._keeper
-        if connection is not None:
-            connection._wire._socket.close()
-            connection._set_channel(None)
-        self.slot._host.disconnect()
-        self.slot._file.socket.close()
-        self.daemon._loop.close()
-        if keeper._file is not None:
-            keeper._file._forget()
-            os.close(keeper._file._lock)
-
-    def restart(self):
-        self.die()
-        self.start()
-
-
-class Guest(FrontEnd):
-    """A driver that stays the same on every connection."""
-
-    def __init__(self, host, before=None):
-        super().__init__(host.path, host)
-        if before is not None:
-            self.give("memory", os.dup(before.fds["memory"]))
-            before.close()
-
-    def start(self, *, bases=None, features=traces.MODERN):
-        bases = bases or [self.used(queue) if self.fds else 0 for queue in (0, 1)]
-        self.say(*traces.UML_CONNECT)
-        for sent in traces.uml_probe(features):
-            if sent.request == "SET_VRING_BASE":
-                queue = sent.payload[0]
-                self.say(sent._replace(payload=state(queue, bases[queue])))
-            else:
-                self.say(sent)
-        return self
-
-    def send_pages(self, queue, *pages):
-        """Offer a buffer for each page, kick, and let nobody wait for it."""
-        for head, page in enumerate(pages):
-            self.poke(0x8000 + head * 4, (FIRST_PAGE + page).to_bytes(4, "little"))
-        self.offer(queue, *range(len(pages)))
-        os.eventfd_write(self.fds[f"kick{queue}"], 1)
 
 
 @pytest.fixture
@@ -153,37 +38,7 @@ def again(host):
     return host.guests[-1].start()
 
 
-def inflated(*pages):
-    return [["PagesInflated", FIRST_PAGE + page] for page in pages]
-
-
 # --- the daemon dies ----------------------------------------------------------------
-
-
-class KilledError(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
-
-
-def killed_at(moment, work):
-    """Do the work and die at one of its moments; return how many it had if it lived."""
-    count = 0
-
-    def profile(_frame, _event, function):
-        nonlocal count
-        if function is sys.setprofile:
-            return  # the work is done
-        if count == moment:
-            raise KilledError
-        count += 1
-
-    sys.setprofile(profile)
-    try:
-        work()
-    except KilledError:
-        return None
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 def test_killed_at_any_moment_every_buffer_counts_once(tmp_path):
@@ -301,51 +156,6 @@ def test_without_a_file_the_death_of_the_daemon_is_the_end(tmp_path):
 
 
 # --- packed rings -------------------------------------------------------------------
-
-PACKED = traces.MODERN | 1 << 34
-BEGINNING = 0x8000_8000
-"""All that QEMU knows of a packed queue whose back end died."""
-
-
-class PackedGuest(Guest):
-    """A driver with packed rings, which stay the same on every connection."""
-
-    def __init__(self, host, before=None):
-        super().__init__(host, before)
-        self._map = mmap.mmap(self.fd("memory"), 0)
-        self.rings = before.rings if before else {}
-        for queue in (0, 1):
-            self.lay_out(queue)
-
-    def lay_out(self, queue):
-        desc, avail, used = (traces.FILE_AT + at for at in traces.ring_at(queue))
-        ring = PackedDriverRing(
-            self._map, traces.QUEUE_SIZE, ByteOrder.LITTLE, start=desc
-        )
-        ring.avail, ring.used = avail, used
-        if queue in self.rings:
-            state = vars(self.rings[queue])
-            vars(ring).update({name: state[name] for name in _DRIVERS})
-        self.rings[queue] = ring
-
-    def start(self, **_more):
-        return super().start(bases=[BEGINNING] * 2, features=PACKED)
-
-    def send_pages(self, queue, *pages):
-        for page in pages:
-            ident = self.rings[queue].place
-            at = 0x8000 + ident * 4
-            self.poke(at, (FIRST_PAGE + page).to_bytes(4, "little"))
-            self.rings[queue].offer(ident, (GUEST_RAM + at, 4, 0))
-        os.eventfd_write(self.fds[f"kick{queue}"], 1)
-
-    def close(self):
-        self._map.close()
-        super().close()
-
-
-_DRIVERS = "place", "wrap", "seen", "seen_wrap", "lists"
-"""What a driver knows of a packed ring, and its memory does not say."""
 
 
 @pytest.fixture

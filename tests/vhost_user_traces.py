@@ -42,6 +42,8 @@ CODES = {
     "SET_VRING_ENDIAN": 23,
     "GET_CONFIG": 24,
     "SET_CONFIG": 25,
+    "GET_INFLIGHT_FD": 31,
+    "SET_INFLIGHT_FD": 32,
     "RESET_DEVICE": 34,
     "GET_MAX_MEM_SLOTS": 36,
     "ADD_MEM_REG": 37,
@@ -58,9 +60,7 @@ OFFERED = MODERN | 1 << 26 | 1 << 29 | 1 << 34
 """By us, besides the device's own. The traces are from before rings had two more."""
 
 UML_PROTOCOL = 1 << 3 | 1 << 5 | 1 << 9
-QEMU_PROTOCOL = (
-    1 << 0 | 1 << 1 | UML_PROTOCOL | 1 << 6 | 1 << 13 | 1 << 15 | 1 << 16 | 1 << 19
-)
+QEMU_PROTOCOL = sum(1 << bit for bit in (0, 1, 6, 12, 13, 15, 16, 19)) | UML_PROTOCOL
 """All that is offered."""
 
 GUEST_RAM = 0x4000_0000

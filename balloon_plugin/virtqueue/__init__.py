@@ -12,6 +12,7 @@ from balloon_plugin.virtqueue.chain import (
     MAX_CHAIN_DESCRIPTORS,
     Chain,
 )
+from balloon_plugin.virtqueue.inflight import inflight_size
 from balloon_plugin.virtqueue.opening import Queue, distance, find_base, open_queue
 from balloon_plugin.virtqueue.packed import PackedQueue
 from balloon_plugin.virtqueue.ring import RING_FEATURES, Ring
@@ -28,5 +29,6 @@ __all__ = [
     "SplitQueue",
     "distance",
     "find_base",
+    "inflight_size",
     "open_queue",
 ]

@@ -9,6 +9,7 @@ As in a split queue the driver may be hostile, and everything is read once.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
@@ -31,6 +32,7 @@ from balloon_plugin.virtqueue.chain import (
     gather,
     read_table,
 )
+from balloon_plugin.virtqueue.inflight import InflightError, PackedInflight
 from balloon_plugin.virtqueue.laps import MARKS, WRAP, Laps
 from balloon_plugin.virtqueue.queue import DeviceQueue, Part, heads_of
 from balloon_plugin.virtqueue.ring import Ring
@@ -67,12 +69,20 @@ class PackedQueue(DeviceQueue):
         and its wrap counter. The lower half, where it looks for the next available one,
         may be ahead of that by what a predecessor took and did not return; that is
         taken again (rule 3).
+    :param inflight: the record of buffers in flight, if there is one. What is in it
+        counts for more than ``base`` and the ring.
     """
 
     START: ClassVar[int] = WRAP << _HALF | WRAP
     """The ``base`` of a queue that nobody has served yet: both wrap counters are 1."""
 
-    def __init__(self, memory: GuestMemory, ring: Ring, base: int = START) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        ring: Ring,
+        base: int = START,
+        inflight: memoryview | None = None,
+    ) -> None:
         super().__init__(memory, ring, _parts)
         self._ring_view, driver, device = self._views
         self._marks = self._words(self._ring_view)
@@ -84,6 +94,10 @@ class PackedQueue(DeviceQueue):
         self._held: dict[int, int] = {}  # descriptors of each buffer
         self._outstanding = 0
         self._used = self._start(base >> _HALF)
+        self._inflight: PackedInflight | None = None
+        self._left: deque[tuple[int, list[Element]]] = deque()
+        if inflight is not None and self._broken is None:
+            self._take_up(inflight)
         self._go_to(self._used)
         self._asked: int | None = None
         self._device.store(_EVENT_FLAGS, VRING_PACKED_EVENT_FLAG_ENABLE)
@@ -109,9 +123,8 @@ class PackedQueue(DeviceQueue):
         If that leaves none, the driver kicks when it makes another available.
         """
         chains: list[Chain] = []
-        while self._offered() and len(chains) < limit:
-            taken = self._take_singles(limit - len(chains)) or self._take_list()
-            chains += taken
+        while self._waits() and len(chains) < limit:
+            chains += self._take(limit - len(chains))
         return chains
 
     def push(self, chains: Sequence[Chain]) -> bool:
@@ -152,7 +165,43 @@ class PackedQueue(DeviceQueue):
             self._broken = f"descriptor {used & (WRAP - 1)} is not in the ring"
         return self._laps.decode(used)
 
+    def _take_up(self, inflight: memoryview) -> None:
+        """Go on where the record of buffers in flight says."""
+        self._own(inflight)
+        laps = self._laps
+        try:
+            record = PackedInflight(
+                inflight,
+                self._size,
+                laps.encode(self._used),
+                lambda word: self._available(laps.decode(word)) is not None,
+            )
+        except InflightError as error:
+            self._broken = str(error)
+            return
+        self._inflight = self._own(record)
+        self._used = laps.decode(record.used)
+        self._left.extend(record.left)
+
     # --- available ---
+
+    def _waits(self) -> bool:
+        """Return whether there is a buffer to take."""
+        left = self._left and self._broken is None
+        return bool(left) or self._offered()
+
+    def _take(self, limit: int) -> list[Chain]:
+        """Take buffers, those that were left in flight before all others.
+
+        As many descriptors of the ring were theirs, or those of others that came back
+        earlier. None are taken if the ring is lost.
+        """
+        if self._left:
+            return self._hold(*self._left.popleft())
+        # What is recorded is recorded one by one.
+        if self._inflight is not None:
+            return self._take_list()
+        return self._take_singles(limit) or self._take_list()
 
     def _offered(self) -> bool:
         """Return whether the next descriptor is available.
@@ -227,8 +276,15 @@ class PackedQueue(DeviceQueue):
             at = self._laps.place(position) * _DESCRIPTOR
             address, length, head, _ = self._unpack(self._ring_view, at)
             flags, count = offered, count + 1
-            if count <= MAX_CHAIN_DESCRIPTORS + 1:
-                elements.append((address, length, flags))
+            elements.append((address, length, flags))
+        taken = self._hold(head, elements)
+        if self._inflight is not None and taken:
+            self._inflight.take(head, elements)
+        return taken
+
+    def _hold(self, head: int, elements: list[Element]) -> list[Chain]:
+        """Take a buffer with these descriptors, or find that the ring is lost."""
+        count = len(elements)
         if head in self._held or self._outstanding + count > self._size:
             self._broken = f"the driver offers buffer {head} before it was returned"
             return []
@@ -277,11 +333,14 @@ class PackedQueue(DeviceQueue):
         for head in heads:
             place, mark = self._laps.place(self._used), self._laps.use(self._used)
             count, at = self._held.pop(head), place * _DESCRIPTOR
-            body = self._pack(0, 0, head, mark)[:_BODY]
-            self._ring_view[at : at + _BODY] = body
-            self._marks.store(place * _STRIDE + _FLAGS, mark)
             self._outstanding -= count
             self._used = self._laps.after(self._used, count)
+            if self._inflight is not None:
+                self._inflight.returning(head, self._laps.encode(self._used))
+            self._ring_view[at : at + _BODY] = self._pack(0, 0, head, mark)[:_BODY]
+            self._marks.store(place * _STRIDE + _FLAGS, mark)
+            if self._inflight is not None:
+                self._inflight.returned(head)
 
     def _wanted(self, start: int) -> bool:
         """Return whether the driver wants to know what was used from ``start`` on.

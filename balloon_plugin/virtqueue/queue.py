@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
@@ -25,6 +25,14 @@ class Part(NamedTuple):
     align: int
     length: int
 
+
+class _Mapped(Protocol):
+    """Something in memory that may be unmapped after :meth:`release`."""
+
+    def release(self) -> None: ...
+
+
+_AnyMapped = TypeVar("_AnyMapped", bound=_Mapped)
 
 Parts: TypeAlias = Callable[[Ring, int], tuple[Part, Part, Part]]
 """Returns the parts of a ring with so many entries."""
@@ -53,7 +61,7 @@ class DeviceQueue:
             self._broken, self._size = views, 0
             views = [memoryview(bytearray(part.length)) for part in parts(ring, 0)]
         self._views = views
-        self._mapped: list[memoryview | Words] = [*views]
+        self._mapped: list[_Mapped] = [*views]
 
     @property
     def byte_order(self) -> ByteOrder:
@@ -78,9 +86,12 @@ class DeviceQueue:
 
     def _words(self, view: memoryview) -> Words:
         """Return the words of a part."""
-        words = Words(view, self._ring.byte_order)
-        self._mapped.append(words)
-        return words
+        return self._own(Words(view, self._ring.byte_order))
+
+    def _own(self, mapped: _AnyMapped) -> _AnyMapped:
+        """Return what has to be let go of with guest memory."""
+        self._mapped.append(mapped)
+        return mapped
 
 
 def heads_of(chains: Sequence[Chain], held: AbstractSet[int]) -> list[int]:

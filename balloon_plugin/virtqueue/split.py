@@ -30,6 +30,7 @@ from balloon_plugin.virtqueue.chain import (
     gather,
     read_table,
 )
+from balloon_plugin.virtqueue.inflight import InflightError, SplitInflight
 from balloon_plugin.virtqueue.queue import DeviceQueue, Part, heads_of
 from balloon_plugin.virtqueue.ring import Ring
 
@@ -54,19 +55,27 @@ class SplitQueue(DeviceQueue):
     :param memory: RAM, in which the queue and all buffers are.
     :param ring: where it lies, and what was negotiated.
     :param base: index in the available ring to go on from.
+    :param inflight: the record of buffers in flight, if there is one. What is in it
+        counts for more than ``base`` and the available ring.
     """
 
     START: ClassVar[int] = 0
     """The ``base`` of a queue that nobody has served yet."""
 
-    def __init__(self, memory: GuestMemory, ring: Ring, base: int = START) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        ring: Ring,
+        base: int = START,
+        inflight: memoryview | None = None,
+    ) -> None:
         super().__init__(memory, ring, _parts)
         self._table, avail, used = self._views
         self._avail = self._words(avail)
         self._used = self._words(used)
         end = VRING_USED.size + self._size * VRING_USED_ELEM.size
         self._elements = used[VRING_USED.size : end]
-        self._mapped.append(self._elements)
+        self._own(self._elements)
         self._used_event = _HEADS + self._size
         self._avail_event = end // _WORD
         self._unpack = VRING_DESC.of(ring.byte_order).unpack_from
@@ -78,6 +87,10 @@ class SplitQueue(DeviceQueue):
         # §2.7.10, MUST set flags to 0 with EVENT_IDX; we do without it as well.
         self._used.store(_FLAGS, 0)
         self._asked: int | None = None
+        self._inflight: SplitInflight | None = None
+        self._left: list[int] = []
+        if inflight is not None and self._broken is None:
+            self._take_up(inflight)
 
     @property
     def base(self) -> int:
@@ -104,6 +117,8 @@ class SplitQueue(DeviceQueue):
                 self._broken = self._objection(head)
                 break
             self._held.add(head)
+            if self._inflight is not None:
+                self._inflight.take(head)
             chains.append(self._chain(head))
         self._next_avail = (self._next_avail + len(chains)) & _INDEX_MASK
         return chains
@@ -120,7 +135,11 @@ class SplitQueue(DeviceQueue):
             return False
         self._held.difference_update(heads)
         start = self._next_used
+        if self._inflight is not None:
+            self._inflight.returning(heads)
         self._publish(heads)
+        if self._inflight is not None:
+            self._inflight.returned(heads, self._next_used)
         self._fence()
         return self._wanted(start, len(heads))
 
@@ -132,8 +151,34 @@ class SplitQueue(DeviceQueue):
 
     # --- rings ---
 
+    def _take_up(self, inflight: memoryview) -> None:
+        """Go on where the record of buffers in flight says."""
+        self._own(inflight)
+        try:
+            self._inflight = self._own(
+                SplitInflight(inflight, self._size, self._next_used)
+            )
+        except InflightError as error:
+            self._broken = str(error)
+            return
+        self._left = self._inflight.left
+        if self._left:
+            # Whatever was taken was returned, or is in flight.
+            self._next_avail = self._next_used
+
     def _heads(self, limit: int) -> list[int]:
-        """Read the first descriptors' numbers of up to ``limit`` available chains."""
+        """Return the first descriptors' numbers of up to ``limit`` available chains.
+
+        Those that were left in flight come before all others. As many entries of the
+        available ring were theirs, or those of others that came back earlier.
+        """
+        heads = self._available_heads(limit)
+        if self._left:
+            count = min(len(heads), len(self._left))
+            heads[:count], self._left = self._left[:count], self._left[count:]
+        return heads
+
+    def _available_heads(self, limit: int) -> list[int]:
         waiting = self._waiting()
         if waiting <= limit and self._ring.event_idx:
             waiting = self._ask(waiting)

@@ -19,14 +19,15 @@ from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user import doorbells, effects
 from balloon_plugin.hosts.vhost_user.effects import Effect, Notifier
+from balloon_plugin.hosts.vhost_user.files import RefusalError
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper, boot
 from balloon_plugin.hosts.vhost_user.loop import Loop
-from balloon_plugin.hosts.vhost_user.mapping import RefusalError
 from balloon_plugin.hosts.vhost_user.migration import Migration
 from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
 from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
+from balloon_plugin.hosts.vhost_user.tracking import make_buffer
 from balloon_plugin.hosts.vhost_user.turns import Turns, guarded
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
 from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG
@@ -113,7 +114,7 @@ class Connection:
 
     def is_torn(self) -> bool:
         """Return whether memory was found gone that the front end had given."""
-        return self._host.mapped.torn or self._host.log.torn
+        return self._host.torn
 
     def close(self, why: str, level: int = logging.WARNING) -> None:
         """End the connection and the driver session with it."""
@@ -124,6 +125,8 @@ class Connection:
         for fd in (self._wire.fd, *self._kicks()):
             self._loop.ignore(fd)
         self._tell(self._keeper.park)
+        # The driver is there still: what is in flight stays on record.
+        self._host.stop()
         self._tell(lambda: self._perform(self._protocol.end()))
         self._host.disconnect()
         self._set_channel(None)
@@ -255,6 +258,7 @@ class Connection:
             ),
             effects.ReplyConfig: self._reply_config,
             effects.ReplyBase: self._reply_base,
+            effects.ReplyInflight: self._reply_inflight,
             effects.SaveState: lambda effect: self._migration.save(effect.fd),
             effects.LoadState: lambda effect: self._migration.load(effect.fd),
             effects.CheckState: lambda _: self._migration.check(),
@@ -267,10 +271,13 @@ class Connection:
             effects.StartQueue: self._start_queue,
             effects.StopQueue: lambda effect: host.vrings[effect.index].stop(),
             effects.SetBase: self._set_base,
+            effects.SetInflight: lambda effect: host.inflight.replace(
+                effect.described, effect.fd
+            ),
             effects.SetNotifier: self._set_notifier,
             effects.SetBackendChannel: self._set_backend_channel,
             effects.DescribeGuest: self._describe_guest,
-            effects.ResetDevice: lambda _: device.reset(),
+            effects.ResetDevice: self._reset_device,
             effects.Resume: self._resume,
             effects.GuestChanged: lambda _: device.guest_changed(),
             effects.SetFeatures: lambda effect: device.set_features(effect.features),
@@ -288,6 +295,13 @@ class Connection:
     def _reply_base(self, effect: effects.ReplyBase) -> None:
         base = self._host.vrings[effect.index].base
         self._wire.send(self._protocol.base_reply(effect.index, base))
+
+    def _reply_inflight(self, effect: effects.ReplyInflight) -> None:
+        described, fd = make_buffer(effect.num_queues, effect.queue_size)
+        try:
+            self._wire.send(self._protocol.inflight_reply(effect, described), [fd])
+        finally:
+            os.close(fd)
 
     def _set_memory(self, effect: effects.SetMemory) -> None:
         mapped = self._host.mapped
@@ -325,9 +339,8 @@ class Connection:
         self._wire.own(effect.fd)
 
     def _start_queue(self, effect: effects.StartQueue) -> None:
-        vring = self._host.vrings[effect.index]
-        vring.start(effect.ring, self._host.mapped)
-        vring.log = effect.log
+        self._host.start(effect.index, effect.ring)
+        self._host.vrings[effect.index].log = effect.log
         self._host.mark_ring(effect.index)
         self._return_owed(effect.index)
         # Its kick may have come and gone before the queue ran.
@@ -357,6 +370,10 @@ class Connection:
         self._host.front_end_byte_order = effect.byte_order
 
     # --- the session ----------------------------------------------------------------
+
+    def _reset_device(self, _effect: effects.ResetDevice) -> None:
+        self._host.inflight.forget()
+        self._device.reset()
 
     def _session(self, owed: dict[int, Place]) -> Parked | None:
         """Return what it takes to go on with the session on another connection."""

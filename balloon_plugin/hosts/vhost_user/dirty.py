@@ -8,13 +8,11 @@ few would be memory that is wrong on the other machine.
 
 from __future__ import annotations
 
-import mmap
 import os
 from typing import Final
 
-from balloon_plugin.hosts.nets import Net
 from balloon_plugin.hosts.vhost_user import doorbells
-from balloon_plugin.hosts.vhost_user.mapping import RefusalError, map_shared
+from balloon_plugin.hosts.vhost_user.files import Window
 from balloon_plugin.hosts.vhost_user.payloads import Log
 from balloon_plugin.layouts import PAGE_SIZE
 
@@ -32,34 +30,27 @@ class DirtyLog:
 
     def __init__(self) -> None:
         self.discards = False
-        self._mapping: mmap.mmap | None = None
-        self._net: Net | None = None
-        self._at = self._size = 0
+        self._window: Window | None = None
         self._notifier: int | None = None
 
     @property
     def active(self) -> bool:
         """Whether there is a log."""
-        return self._mapping is not None
+        return self._window is not None
 
     @property
     def torn(self) -> bool:
         """Whether the front end took the log away."""
-        return self._net is not None and self._net.torn
+        return self._window is not None and self._window.torn
 
     def replace(self, log: Log, fd: int) -> None:
         """Mark pages in another file from now on; the descriptor stays the caller's.
 
         :raises RefusalError: if it cannot be done.
         """
-        start = log.offset // mmap.PAGESIZE * mmap.PAGESIZE
-        end = log.offset + log.size
-        if not log.size or end > os.fstat(fd).st_size:
-            raise RefusalError(f"a log of {log.size:#x} bytes is not in its file")
-        mapping = map_shared(fd, end - start, start)
+        window = Window(fd, log.offset, log.size, "a log")
         self._unmap()
-        self._mapping, self._net = mapping, Net(mapping, mmap.PAGESIZE)
-        self._at, self._size = log.offset - start, log.size
+        self._window = window
 
     def set_notifier(self, fd: int) -> None:
         """Tell a file descriptor, which is ours now, when something was marked.
@@ -72,13 +63,12 @@ class DirtyLog:
 
     def mark(self, address: int, size: int) -> None:
         """Mark the pages of a range of guest-physical addresses, and some beside."""
-        if self._mapping is None:
+        if self._window is None:
             return
         first = address // _STRETCH
-        end = min(-(-(address + size) // _STRETCH), self._size)
+        end = min(-(-(address + size) // _STRETCH), len(self._window.view))
         if first < end:
-            stretch = b"\xff" * (end - first)
-            self._mapping[self._at + first : self._at + end] = stretch
+            self._window.view[first:end] = b"\xff" * (end - first)
             if self._notifier is not None:
                 doorbells.post(self._notifier)
 
@@ -89,10 +79,9 @@ class DirtyLog:
         self.discards = False
 
     def _unmap(self) -> None:
-        if self._mapping is not None and self._net is not None:
-            self._mapping.close()
-            self._net.close()
-            self._mapping = self._net = None
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
     def _drop_notifier(self) -> None:
         if self._notifier is not None:

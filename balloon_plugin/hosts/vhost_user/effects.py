@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.vhost_user.payloads import Log, Region
+from balloon_plugin.hosts.vhost_user.payloads import Inflight, Log, Region
 from balloon_plugin.virtqueue import Ring
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ReplyBase",
     "ReplyConfig",
     "ReplyFeatures",
+    "ReplyInflight",
     "ResetDevice",
     "Resume",
     "SaveState",
@@ -38,6 +39,7 @@ __all__ = [
     "SetBase",
     "SetConfig",
     "SetFeatures",
+    "SetInflight",
     "SetLog",
     "SetLogNotifier",
     "SetMemory",
@@ -68,6 +70,18 @@ class ReplyConfig:
     offset: int
     size: int
     flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyInflight:
+    """Reply with a new buffer for what is in flight, and its file descriptor.
+
+    :ivar size: bytes of the reply.
+    """
+
+    num_queues: int
+    queue_size: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +166,14 @@ class SetBase:
 
     index: int
     base: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetInflight:
+    """Record what is in flight here, and go on with what is recorded."""
+
+    described: Inflight
+    fd: int
 
 
 class Notifier(enum.Enum):
@@ -261,6 +283,7 @@ Effect: TypeAlias = (
     | ReplyFeatures
     | ReplyConfig
     | ReplyBase
+    | ReplyInflight
     | SaveState
     | LoadState
     | CheckState
@@ -270,6 +293,7 @@ Effect: TypeAlias = (
     | StartQueue
     | StopQueue
     | SetBase
+    | SetInflight
     | SetNotifier
     | SetLog
     | SetLogNotifier

@@ -18,10 +18,12 @@ from balloon_plugin.hookspecs import VirtQueue
 from balloon_plugin.hosts.vhost_user import doorbells
 from balloon_plugin.hosts.vhost_user.dirty import DirtyLog
 from balloon_plugin.hosts.vhost_user.effects import Notifier
-from balloon_plugin.hosts.vhost_user.mapping import MappedMemory, RefusalError
+from balloon_plugin.hosts.vhost_user.files import RefusalError
+from balloon_plugin.hosts.vhost_user.mapping import MappedMemory
 from balloon_plugin.hosts.vhost_user.parked import COUNTED
 from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
 from balloon_plugin.hosts.vhost_user.told import Told
+from balloon_plugin.hosts.vhost_user.tracking import InflightBuffer
 from balloon_plugin.layouts import (
     PAGE_SIZE,
     VRING_PACKED_DESC,
@@ -44,7 +46,8 @@ class Vring:
         self.queue: Queue | None = None
         self.fds: dict[Notifier, int] = {}
         self._base = 0
-        self._ring: Ring | None = None
+        self.ring: Ring | None = None
+        """As the front end described it, if it runs."""
         self.log: int | None = None
         """Where in the log what is written to the used ring is marked."""
 
@@ -57,18 +60,25 @@ class Vring:
     def base(self, base: int) -> None:
         self._base = base
 
-    def start(self, ring: Ring, memory: MappedMemory) -> None:
+    def start(
+        self, ring: Ring, memory: MappedMemory, record: memoryview | None = None
+    ) -> None:
         """Serve the ring of a queue that is stopped, from where it stands.
 
+        :param record: where to record what is in flight.
         :raises RefusalError: if it is not in guest memory.
         """
-        self._ring = ring
-        self.resume(memory)
+        self.ring = ring
+        in_guest = _in_guest(ring, memory)
+        queue = open_queue(memory.guest, in_guest, self._base, record)
+        if queue.broken is not None:
+            raise RefusalError(queue.broken)
+        self.queue = queue
 
     def stop(self) -> None:
         """Serve the ring no more."""
         self.suspend()
-        self._ring = None
+        self.ring = None
 
     def suspend(self) -> None:
         """Let go of guest memory, which is about to change."""
@@ -77,25 +87,12 @@ class Vring:
             self.queue.release()
             self.queue = None
 
-    def resume(self, memory: MappedMemory) -> None:
-        """Go on in guest memory as it is now, if the ring runs.
-
-        :raises RefusalError: if it is not there.
-        """
-        if self._ring is None:
-            return
-        ring = _in_guest(self._ring, memory)
-        queue = open_queue(memory.guest, ring, self._base)
-        if queue.broken is not None:
-            raise RefusalError(queue.broken)
-        self.queue = queue
-
     def written(self) -> Iterator[tuple[int, int]]:
         """Yield what may have been written to, as address and size in the log."""
-        if self.queue is None or self._ring is None or self.log is None:
+        if self.queue is None or self.ring is None or self.log is None:
             return
-        size = self._ring.size
-        if self._ring.packed:
+        size = self.ring.size
+        if self.ring.packed:
             yield self.log, VRING_PACKED_DESC_EVENT.size
             yield self.queue.desc, size * VRING_PACKED_DESC.size
         else:
@@ -147,6 +144,7 @@ class SlotHost:
         self._page_size = page_size
         self.mapped = MappedMemory()
         self.log = DirtyLog()
+        self.inflight = InflightBuffer()
         self.vrings = [Vring() for _ in range(MAX_QUEUES)]
         self.front_end_byte_order: ByteOrder | None = None
         """Of the guest's CPU, if the front end let know."""
@@ -158,6 +156,11 @@ class SlotHost:
         """Called with a queue and how many of its buffers are about to be returned."""
 
     # --- the Host protocol ----------------------------------------------------------
+
+    @property
+    def torn(self) -> bool:
+        """Whether the front end took away memory that was in use."""
+        return self.mapped.torn or self.log.torn or self.inflight.torn
 
     @property
     def memory(self) -> GuestMemory:
@@ -230,15 +233,24 @@ class SlotHost:
         for vring in self.vrings:
             vring.suspend()
 
+    def start(self, index: int, ring: Ring) -> None:
+        """Serve a queue.
+
+        :raises RefusalError: if it is not in guest memory, or cannot be recorded.
+        """
+        record = self.inflight.record(index, ring)
+        self.vrings[index].start(ring, self.mapped, record)
+
     def resume(self) -> None:
         """Let queues that run go on in guest memory as it is now.
 
         :raises RefusalError: if one of them is not there any more.
         """
         refusal = None
-        for vring in self.vrings:
+        for index, vring in enumerate(self.vrings):
             try:
-                vring.resume(self.mapped)
+                if vring.ring is not None:
+                    self.start(index, vring.ring)
             except RefusalError as error:
                 refusal = error
         if refusal is not None:
@@ -253,14 +265,22 @@ class SlotHost:
         if ring is None:
             return base
         try:
-            return find_base(self.mapped.guest, _in_guest(ring, self.mapped), base)
+            record = self.inflight.record(index, ring)
+            in_guest = _in_guest(ring, self.mapped)
+            return find_base(self.mapped.guest, in_guest, base, record)
         except RefusalError:
             return base  # it is going to be refused when it starts
 
+    def stop(self) -> None:
+        """Serve no queue any more; leave what is in flight to a successor."""
+        for vring in self.vrings:
+            vring.stop()
+        self.inflight.close()
+
     def disconnect(self) -> None:
         """Let go of everything that a front end gave."""
+        self.stop()
         for index, vring in enumerate(self.vrings):
-            vring.stop()
             for notifier in Notifier:
                 vring.set_fd(notifier, None)
             self.vrings[index] = Vring()

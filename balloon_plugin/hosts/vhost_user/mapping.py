@@ -9,39 +9,21 @@ is a net (:mod:`~balloon_plugin.hosts.nets`), because a front end can shrink its
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import os
-import stat
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from balloon_plugin import memory
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import Run
 from balloon_plugin.hosts.discard import Backing, give_back
 from balloon_plugin.hosts.nets import Net
+from balloon_plugin.hosts.vhost_user.files import RefusalError, file_size, map_shared
 from balloon_plugin.hosts.vhost_user.payloads import Region
 from balloon_plugin.layouts import PAGE_SIZE
 
-__all__ = ["MappedMemory", "RefusalError", "map_shared"]
-
-_NO_DUPLICATE: Final = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-"""Newer Pythons can map without a file descriptor of their own."""
-
-_MAP_NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
-"""Python has a name for it from 3.13 on; Linux has this number on most machines."""
-
-_FUSE: Final = 0x65735546
-"""``FUSE_SUPER_MAGIC`` (statfs(2)): whoever serves the file can let a reader wait."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class RefusalError(Exception):
-    """What the front end asks for cannot be done; the text is a sentence."""
+__all__ = ["MappedMemory"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,7 +167,7 @@ def _map(region: Region, fd: int) -> _Mapped:
             f"a region of {region.size:#x} bytes at {region.offset:#x} of its file is "
             f"not made of whole pages of {PAGE_SIZE} bytes"
         )
-    end, size = region.offset + region.size, _file_size(fd)
+    end, size = region.offset + region.size, file_size(fd)
     if end > size:
         raise RefusalError(f"a region ends at {end:#x} of a file of {size:#x} bytes")
     # On a file of huge pages everything has to be aligned to them.
@@ -194,34 +176,3 @@ def _map(region: Region, fd: int) -> _Mapped:
     mapping = map_shared(fd, min(-(-end // block) * block, size) - start, start)
     net = Net(mapping, block)
     return _Mapped(region, fd, mapping, region.offset - start, block, net)
-
-
-def map_shared(fd: int, length: int, offset: int) -> mmap.mmap:
-    """Map a part of a file that a front end shares.
-
-    Nothing is reserved for it. On huge pages the kernel would otherwise set one aside
-    for each hole in the file: what the balloon gave back would be of no use to others
-    as soon as the file is mapped anew, or could not be mapped, if they use it already.
-
-    :raises RefusalError: if it cannot be mapped.
-    """
-    flags = mmap.MAP_SHARED | _MAP_NORESERVE
-    try:
-        return mmap.mmap(fd, length, flags, offset=offset, **_NO_DUPLICATE)
-    except (OSError, ValueError, OverflowError) as error:
-        raise RefusalError(f"a file cannot be mapped: {error}") from error
-
-
-def _file_size(fd: int) -> int:
-    about = os.fstat(fd)
-    if not stat.S_ISREG(about.st_mode):
-        raise RefusalError("a region of memory comes with something that is no file")
-    if _file_system(fd) == _FUSE:
-        raise RefusalError("a region of memory is a file of another process (FUSE)")
-    return about.st_size
-
-
-def _file_system(fd: int) -> int:
-    """Return the kind of a file's file system, the first word of ``struct statfs``."""
-    about = (ctypes.c_long * 64)()
-    return about[0] if _libc.fstatfs(fd, about) == 0 else 0

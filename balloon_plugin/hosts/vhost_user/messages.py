@@ -15,6 +15,7 @@ from balloon_plugin.hosts.vhost_user.payloads import NATIVE
 from balloon_plugin.layouts import (
     VHOST_USER_CONFIG,
     VHOST_USER_HEADER,
+    VHOST_USER_INFLIGHT,
     VHOST_USER_LOG,
     VHOST_USER_MAX_CONFIG_SIZE,
     VHOST_USER_MEMORY,
@@ -87,6 +88,8 @@ _MEMORY_TABLE = _Form(
     ),
     (0, MAX_FDS),
 )
+# The text has four fields; in C there are four bytes of padding after them.
+_INFLIGHT_SIZES = VHOST_USER_INFLIGHT.size, VHOST_USER_INFLIGHT.size + 4
 _R = VhostUserRequest
 
 _FORMS: Final = {
@@ -114,6 +117,8 @@ _FORMS: Final = {
     _R.SET_VRING_ENDIAN: _STATE,
     _R.GET_CONFIG: _CONFIG,
     _R.SET_CONFIG: _CONFIG,
+    _R.GET_INFLIGHT_FD: _Form(_INFLIGHT_SIZES),
+    _R.SET_INFLIGHT_FD: _Form(_INFLIGHT_SIZES, (1, 1)),
     _R.RESET_DEVICE: _EMPTY,
     _R.GET_MAX_MEM_SLOTS: _EMPTY,
     _R.ADD_MEM_REG: _exactly(VHOST_USER_SINGLE_MEMORY_REGION, (1, 1)),

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user.effects import Resume
+from balloon_plugin.hosts.vhost_user.files import RefusalError
 from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
-from balloon_plugin.hosts.vhost_user.mapping import RefusalError
 from balloon_plugin.hosts.vhost_user.protocol import Protocol
 from balloon_plugin.hosts.vhost_user.transfer import Transfer
 from balloon_plugin.hosts.vhost_user.wire import Wire

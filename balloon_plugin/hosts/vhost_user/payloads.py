@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.layouts import (
     VHOST_USER_CONFIG,
+    VHOST_USER_INFLIGHT,
     VHOST_USER_LOG,
     VHOST_USER_MEMORY,
     VHOST_USER_MEMORY_REGION,
@@ -29,6 +30,7 @@ from balloon_plugin.layouts import (
 __all__ = [
     "NATIVE",
     "Access",
+    "Inflight",
     "Log",
     "Region",
     "RingFd",
@@ -36,10 +38,12 @@ __all__ = [
     "VringAddress",
     "VringState",
     "config_access",
+    "inflight",
     "log",
     "memory_table",
     "number",
     "pack_config",
+    "pack_inflight",
     "pack_number",
     "pack_vring_state",
     "region",
@@ -60,6 +64,7 @@ _region = VHOST_USER_MEMORY_REGION.of(NATIVE)
 _single_region = VHOST_USER_SINGLE_MEMORY_REGION.of(NATIVE)
 _config_head = VHOST_USER_CONFIG.of(NATIVE)
 _log = VHOST_USER_LOG.of(NATIVE)
+_inflight = VHOST_USER_INFLIGHT.of(NATIVE)
 _transfer = VHOST_USER_TRANSFER_DEVICE_STATE.of(NATIVE)
 
 
@@ -116,6 +121,18 @@ class Log(NamedTuple):
 
     size: int
     offset: int
+
+
+class Inflight(NamedTuple):
+    """Where the record of buffers in flight lies ("Inflight description").
+
+    In a file, with room for so many queues of that many entries each.
+    """
+
+    size: int
+    offset: int
+    num_queues: int
+    queue_size: int
 
 
 class Transfer(NamedTuple):
@@ -181,6 +198,11 @@ def log(payload: bytes) -> Log:
     return Log(*_log.unpack(payload))
 
 
+def inflight(payload: bytes) -> Inflight:
+    """Return where the record of buffers in flight lies."""
+    return Inflight(*_inflight.unpack_from(payload))
+
+
 def transfer(payload: bytes) -> Transfer:
     """Return the parameters of a state's transfer."""
     return Transfer(*_transfer.unpack(payload))
@@ -202,3 +224,8 @@ def pack_vring_state(index: int, num: int) -> bytes:
 def pack_config(offset: int, flags: int, data: bytes) -> bytes:
     """Return an access to the configuration space."""
     return _config_head.pack(offset, len(data), flags) + data
+
+
+def pack_inflight(described: Inflight, size: int) -> bytes:
+    """Return where the record of buffers in flight lies, in so many bytes."""
+    return _inflight.pack(*described).ljust(size, b"\0")

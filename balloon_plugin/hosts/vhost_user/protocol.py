@@ -13,8 +13,14 @@ from typing import Final
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user import messages, payloads
-from balloon_plugin.hosts.vhost_user.effects import Effect, ReplyConfig, Resume
+from balloon_plugin.hosts.vhost_user.effects import (
+    Effect,
+    ReplyConfig,
+    ReplyInflight,
+    Resume,
+)
 from balloon_plugin.hosts.vhost_user.messages import Message, NonsenseError
+from balloon_plugin.hosts.vhost_user.payloads import Inflight
 from balloon_plugin.hosts.vhost_user.requests import TRANSPORT, Requests
 from balloon_plugin.layouts import (
     DEVICE_FEATURES_MASK,
@@ -36,6 +42,7 @@ _ANSWERED: Final = frozenset(
         _R.GET_PROTOCOL_FEATURES,
         _R.GET_QUEUE_NUM,
         _R.GET_CONFIG,
+        _R.GET_INFLIGHT_FD,
         _R.GET_MAX_MEM_SLOTS,
         _R.GET_STATUS,
         _R.SET_DEVICE_STATE_FD,
@@ -144,6 +151,11 @@ class Protocol:
         """Return the reply to a :class:`ReplyBase`."""
         state = payloads.pack_vring_state(index, base)
         return messages.reply(_R.GET_VRING_BASE, state)
+
+    def inflight_reply(self, effect: ReplyInflight, described: Inflight) -> bytes:
+        """Return the reply to a :class:`ReplyInflight`, but for the descriptor."""
+        payload = payloads.pack_inflight(described, effect.size)
+        return messages.reply(_R.GET_INFLIGHT_FD, payload)
 
     def check_reply(self, *, success: bool) -> bytes:
         """Return the reply to a :class:`CheckState`."""

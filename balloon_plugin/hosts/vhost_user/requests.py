@@ -23,10 +23,12 @@ from balloon_plugin.hosts.vhost_user.effects import (
     ReplyBase,
     ReplyConfig,
     ReplyFeatures,
+    ReplyInflight,
     Resume,
     SaveState,
     SetBackendChannel,
     SetConfig,
+    SetInflight,
     SetLog,
     SetLogNotifier,
     SetMemory,
@@ -38,6 +40,7 @@ from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES, Rings
 from balloon_plugin.hosts.vhost_user.session import Phase, Session
 from balloon_plugin.layouts import (
     DEVICE_FEATURES_MASK,
+    VIRTQUEUE_MAX_SIZE,
     Feature,
     Status,
     TransferDirection,
@@ -66,6 +69,7 @@ OFFERED_PROTOCOL: Final = (
     | _P.BACKEND_REQ.mask
     | _P.CROSS_ENDIAN.mask
     | _P.CONFIG.mask
+    | _P.INFLIGHT_SHMFD.mask
     | _P.RESET_DEVICE.mask
     | _P.CONFIGURE_MEM_SLOTS.mask
     | _P.STATUS.mask
@@ -232,6 +236,22 @@ class Requests:
     def _set_log_fd(self, message: Message) -> list[Effect]:
         return [SetLogNotifier(message.fds[0])]
 
+    # --- what is in flight ----------------------------------------------------------
+
+    def _get_inflight_fd(self, message: Message) -> list[Effect]:
+        _, _, num_queues, queue_size = payloads.inflight(message.payload)
+        if not 0 < num_queues <= MAX_QUEUES or not 0 < queue_size <= VIRTQUEUE_MAX_SIZE:
+            raise NonsenseError(
+                f"GET_INFLIGHT_FD asks for {num_queues} queues of {queue_size} entries,"
+                f" but a balloon has at most {MAX_QUEUES} queues"
+            )
+        return [ReplyInflight(num_queues, queue_size, len(message.payload))]
+
+    def _set_inflight_fd(self, message: Message) -> list[Effect]:
+        if self._rings.running:
+            raise NonsenseError("SET_INFLIGHT_FD comes while queues run")
+        return [SetInflight(payloads.inflight(message.payload), message.fds[0])]
+
     # --- rings ----------------------------------------------------------------------
 
     def _set_vring_num(self, message: Message) -> list[Effect]:
@@ -384,6 +404,8 @@ class Requests:
         _R.SET_VRING_ENDIAN: (_P.CROSS_ENDIAN, _set_vring_endian),
         _R.GET_CONFIG: (_P.CONFIG, _get_config),
         _R.SET_CONFIG: (_P.CONFIG, _set_config),
+        _R.GET_INFLIGHT_FD: (_P.INFLIGHT_SHMFD, _get_inflight_fd),
+        _R.SET_INFLIGHT_FD: (_P.INFLIGHT_SHMFD, _set_inflight_fd),
         _R.RESET_DEVICE: (_P.RESET_DEVICE, _reset_device),
         _R.GET_MAX_MEM_SLOTS: (_P.CONFIGURE_MEM_SLOTS, _get_max_mem_slots),
         _R.ADD_MEM_REG: (_P.CONFIGURE_MEM_SLOTS, _add_mem_reg),

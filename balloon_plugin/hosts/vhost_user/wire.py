@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from balloon_plugin.hosts.vhost_user.messages import MAX_FDS
@@ -77,13 +78,13 @@ class Wire:
             raise GoneError("the front end went")
         return data, fds
 
-    def send(self, data: bytes) -> None:
-        """Send a reply, whole.
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a reply, whole, and file descriptors with it, which stay ours.
 
         :raises LostError: if it does not fit: nobody waits for a front end to read.
         """
         try:
-            sent = self._socket.send(data)
+            sent = socket.send_fds(self._socket, [data], fds)
         except BlockingIOError:
             sent = 0
         except OSError as error:
