@@ -37,10 +37,10 @@ def _nobody_rests():
 
 @pytest.fixture(scope="session")
 def require_real():
-    """Give what a real guest needs: ``kernel = require_real(find_kernel)``.
+    """Give what is really needed: ``kernel = require_real(find_kernel)``.
 
     Where ``find_kernel`` raises HostError, the test is skipped with its sentence, which
-    says what to install. With BALLOON_REQUIRE_REAL=1 in the environment, as in
+    says what to do. With BALLOON_REQUIRE_REAL=1 in the environment, as in
     continuous integration, it fails instead: there nothing may be left out.
     """
 
