@@ -20,7 +20,8 @@ def course(guest, special="usual", policy="evidence", tell=None, *observers):
     """Return a course of one guest, by its name or not, which has not begun yet."""
     profile = find(guest) if isinstance(guest, str) else guest
     make = functools.partial(make_device, policy)
-    return Course(profile, make, circumstance(special), observers, tell)
+    special = circumstance(special)
+    return Course(profile, make, special, acts.perform, observers, tell)
 
 
 def go(whole):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from balloon_plugin.compare.circumstance import RETARGET, Act, Turn
+from balloon_plugin.compare.course import Course
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import find
 from balloon_plugin.guests.traits import Engine
 
-if TYPE_CHECKING:
-    from balloon_plugin.compare.course import Course
-
-__all__ = ["ACTS"]
+__all__ = ["ACTS", "perform"]
 
 OOM_UNITS: Final = 256
 """Units that a driver gives back when memory is short: a batch
@@ -102,3 +100,11 @@ ACTS: Final[dict[Act, Callable[[Course, Turn], None]]] = {
     Act.KEXEC: _kexec,
 }
 """What each act does."""
+
+
+def perform(course: Course, turn: Turn) -> None:
+    """Let happen what a turn says.
+
+    :raises HostError: if it cannot happen to that guest.
+    """
+    ACTS[turn.act](course, turn)

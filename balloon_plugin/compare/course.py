@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from balloon_plugin.calls import Device
-from balloon_plugin.compare import acts
 from balloon_plugin.compare.circumstance import Act, Circumstance, Site, Turn
 from balloon_plugin.compare.clerk import Clerk, Offer, Phase, Teller
 from balloon_plugin.events import Verdict
@@ -23,6 +22,9 @@ __all__ = ["Course", "Tell"]
 
 Tell: TypeAlias = Callable[[float, int, str], None]
 """Is told the time in seconds, the guest's steps so far, and what happens."""
+
+Perform: TypeAlias = "Callable[[Course, Turn], None]"
+"""Lets happen what a turn says."""
 
 QUIET: Final = 6
 """Seconds in which nothing moves after which nothing will: more than a policy waits for
@@ -44,6 +46,7 @@ class Course:
     :param profile: the guest that boots first.
     :param make: makes the device; called again where another one takes over.
     :param circumstance: what is special.
+    :param perform: is called for each turn of the circumstance, when its moment comes.
     :param observers: see every event of the device that is in charge.
     :param tell: is told all that happens: the time, the guest's steps, and a sentence.
 
@@ -60,6 +63,7 @@ class Course:
         profile: GuestProfile,
         make: Callable[[], Device],
         circumstance: Circumstance,
+        perform: Perform,
         observers: Sequence[object] = (),
         tell: Tell | None = None,
     ) -> None:
@@ -68,6 +72,7 @@ class Course:
         self.again = False
         self.clerk = Clerk(self._steps)
         self._make = make
+        self._perform = perform
         self._tell = tell
         teller = (Teller(self.tell),) if tell else ()
         self._observers = (self.clerk, *teller, *observers)
@@ -243,7 +248,7 @@ class Course:
     def _happen(self, turn: Turn) -> None:
         self._pending.remove(turn)
         self.tell(f"{turn.act.value}{f': {turn.guest}' if turn.guest else ''}")
-        acts.ACTS[turn.act](self, turn)
+        self._perform(self, turn)
 
     # --- observers ---
 

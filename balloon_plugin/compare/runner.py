@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from balloon_plugin.calls import Device
+from balloon_plugin.compare.acts import perform
 from balloon_plugin.compare.circumstance import USUAL, Circumstance
 from balloon_plugin.compare.clerk import Phase
 from balloon_plugin.compare.course import Course, Tell
@@ -103,7 +104,7 @@ def run(
     :raises HostError: if the circumstance cannot be, for this guest.
     """
     make = functools.partial(_make, _factory(policy), policy)
-    course = Course(profile, make, circumstance, tuple(observers), tell)
+    course = Course(profile, make, circumstance, perform, tuple(observers), tell)
     with contextlib.closing(course):
         course.test()
         taken = course.guest.taken_pages
