@@ -88,7 +88,7 @@ class Host:
         connection, keeper = self.slot._connection, self.slot._keeper
         if connection is not None:
             connection._wire._socket.close()
-            connection._set_channel(None)
+            connection._channel.close()
         self.slot._host.disconnect()
         self.slot._file.socket.close()
         self.daemon._loop.close()

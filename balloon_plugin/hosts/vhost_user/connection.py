@@ -18,19 +18,19 @@ from typing import Any, Final
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user import doorbells, effects
+from balloon_plugin.hosts.vhost_user.channel import BackendChannel
 from balloon_plugin.hosts.vhost_user.effects import Effect, Notifier
 from balloon_plugin.hosts.vhost_user.files import RefusalError
 from balloon_plugin.hosts.vhost_user.host import SlotHost
-from balloon_plugin.hosts.vhost_user.keeper import Keeper, boot
+from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
 from balloon_plugin.hosts.vhost_user.migration import Migration
-from balloon_plugin.hosts.vhost_user.parked import COUNTED, Parked, Place
 from balloon_plugin.hosts.vhost_user.protocol import Protocol, Turn
 from balloon_plugin.hosts.vhost_user.requests import MAX_MEMORY_SLOTS
+from balloon_plugin.hosts.vhost_user.resumption import Resumption
 from balloon_plugin.hosts.vhost_user.tracking import make_buffer
 from balloon_plugin.hosts.vhost_user.turns import Turns, guarded
 from balloon_plugin.hosts.vhost_user.wire import LostError, Wire
-from balloon_plugin.layouts import VIRTIO_BALLOON_CONFIG
 
 __all__ = ["MAX_REFUSALS", "Connection"]
 
@@ -38,10 +38,6 @@ _log = logging.getLogger(__name__)
 
 MAX_REFUSALS: Final = 64
 """Messages refused before the connection ends, so that nonsense cannot fill a log."""
-
-_ACTUAL: Final = VIRTIO_BALLOON_CONFIG.offsets["actual"]
-_REST: Final = VIRTIO_BALLOON_CONFIG.size - _ACTUAL
-"""The configuration space without ``num_pages``."""
 
 _MESSAGES_AT_ONCE: Final = 16
 """Reads from one socket before others have a turn; a message takes one or two."""
@@ -80,18 +76,18 @@ class Connection:
             host.byte_order,
             effects.Resume(parked.features, parked.ready) if parked else None,
         )
-        self._channel: int | None = None
+        self._channel = BackendChannel(self._protocol)
+        self._resumption = Resumption(
+            device, host, self._protocol, keeper, self._channel.announce
+        )
         self._turns = Turns(loop, self._serve_waiting)
         self._migration = Migration(
             self.name, self._wire, self._protocol, keeper, loop, self._transferred
         )
         self._refusals = 0
         self._timer = False
-        self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
         self._handlers = self._table()
-        host.on_push = self._about_to_push
-        keeper.watch(self._session)
-        host.on_config_change = self._announce
+        host.on_config_change = self._channel.announce
         host.on_needs_reset = self._protocol.needs_reset
         loop.watch(self._wire.fd, self._readable)
 
@@ -129,7 +125,7 @@ class Connection:
         self._host.stop()
         self._tell(lambda: self._perform(self._protocol.end()))
         self._host.disconnect()
-        self._set_channel(None)
+        self._channel.close()
         self._migration.end()
         self._wire.close()
         self._tell(self._device.guest_changed)
@@ -278,7 +274,7 @@ class Connection:
             effects.SetBackendChannel: self._set_backend_channel,
             effects.DescribeGuest: self._describe_guest,
             effects.ResetDevice: self._reset_device,
-            effects.Resume: self._resume,
+            effects.Resume: self._resumption.resume,
             effects.GuestChanged: lambda _: device.guest_changed(),
             effects.SetFeatures: lambda effect: device.set_features(effect.features),
             effects.DriverReady: lambda _: device.driver_ready(),
@@ -342,7 +338,7 @@ class Connection:
         self._host.start(effect.index, effect.ring)
         self._host.vrings[effect.index].log = effect.log
         self._host.mark_ring(effect.index)
-        self._return_owed(effect.index)
+        self._resumption.return_owed(effect.index)
         # Its kick may have come and gone before the queue ran.
         self._turns.soon(effect.index)
 
@@ -366,80 +362,17 @@ class Connection:
                 f"the {effect.notifier.value} of queue {index} is of no use: {error}"
             ) from error
 
+    def _set_backend_channel(self, effect: effects.SetBackendChannel) -> None:
+        self._channel.replace(effect.fd)
+        self._wire.own(effect.fd)
+
     def _describe_guest(self, effect: effects.DescribeGuest) -> None:
         self._host.front_end_byte_order = effect.byte_order
-
-    # --- the session ----------------------------------------------------------------
 
     def _reset_device(self, _effect: effects.ResetDevice) -> None:
         self._host.inflight.forget()
         self._device.reset()
 
-    def _session(self, owed: dict[int, Place]) -> Parked | None:
-        """Return what it takes to go on with the session on another connection."""
-        going = self._protocol.going
-        if self._protocol.parked or going is None:
-            return self._keeper.parked
-        stand = {index: (self._host.vrings[index].base, 0) for index in COUNTED}
-        return Parked(
-            boot=boot(),
-            files=self._host.mapped.files,
-            features=going.features,
-            ready=going.ready,
-            queues=stand | owed,
-            device=self._device.save(),
-        )
-
-    def _about_to_push(self, index: int, count: int) -> None:
-        """Write down what was handled, before the driver has its buffers back."""
-        self._keeper.keep({index: (self._host.vrings[index].base, count)})
-
-    def _resume(self, effect: effects.Resume) -> None:
-        """Go on with the session that is parked, or begin one if it is another's."""
-        try:
-            self._owed = self._keeper.resume(self._host, effect.rings)
-        except HostError as error:
-            _log.warning("%s: the driver is judged anew: %s", self.name, error)
-            self._device.reset()
-            self._device.set_features(effect.features)
-            if effect.ready:
-                self._device.driver_ready()
-            return
-        _log.info("%s: the driver goes on where it was", self.name)
-        self._protocol.config_seen(_ACTUAL, self._device.get_config(_ACTUAL, _REST))
-        # What was announced last may have been lost on the way.
-        self._announce()
-
-    def _return_owed(self, index: int) -> None:
-        """Return buffers that were handled before the last connection ended."""
-        owed, queue = self._owed.pop(index, None), self._host.vrings[index].queue
-        if owed is not None and queue is not None:
-            queue.push(queue.pop(owed))
-            # Also without any: the last notification may have been lost on the way.
-            self._host.notify_queue(index)
-
     @guarded
     def _transferred(self, result: bytes | None) -> None:
         self._migration.finish(result)
-
-    # --- the backend channel --------------------------------------------------------
-
-    def _set_backend_channel(self, effect: effects.SetBackendChannel) -> None:
-        try:
-            doorbells.check(effect.fd)
-        except OSError as error:
-            raise RefusalError(f"the backend channel is of no use: {error}") from error
-        self._wire.own(effect.fd)
-        self._set_channel(effect.fd)
-
-    def _set_channel(self, fd: int | None) -> None:
-        if self._channel is not None:
-            os.close(self._channel)
-        self._channel = fd
-
-    def _announce(self) -> None:
-        """Announce a change of the configuration space, if that was negotiated."""
-        request = self._protocol.config_change()
-        if self._channel is not None and request:
-            doorbells.drain(self._channel)
-            doorbells.post(self._channel, request)
