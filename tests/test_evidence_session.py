@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from evidence_model import INDIRECT, VERSION_1, swap
+from evidence_sessions import (
+    BIG_4K,
+    FACTS,
+    GIB,
+    HIGH,
+    RIGHT,
+    STALE,
+    begun,
+    names,
+    only_4k,
+    pages,
+    right_pages,
+    stale,
+    whole,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,42 +31,6 @@ from balloon_plugin.policies.evidence.session import (
     MOST,
     Session,
 )
-
-GIB = 1 << 30
-FACTS = GuestFacts((MemoryRange(0, GIB),))
-RIGHT = "a driver that is right"
-BIG_4K = "Linux 2.6.27 to 3.3, big-endian"
-HIGH = 0x30000
-"""A page above a quarter of RAM: no number of larger pages."""
-
-
-def begun(*targets, features=INDIRECT, facts=FACTS):
-    session = Session(facts)
-    session.accept(features)
-    for target in targets:
-        session.read(target)
-    return session
-
-
-def pages(count, first=HIGH):
-    return tuple(range(first, first + count))
-
-
-def names(session):
-    return {kind.name for kind in session.alive}
-
-
-def right_pages(session):
-    return {kind.page for kind in session.alive if not kind.defects}
-
-
-def only_4k(target, *more, features=INDIRECT):
-    """Return a session in which only right drivers on 4 KiB are left."""
-    facts = GuestFacts(FACTS.ram, ByteOrder.LITTLE, 4096)
-    session = begun(target, *more, features=features, facts=facts)
-    session.alive = session.alive[:1]
-    assert names(session) == {RIGHT}
-    return session
 
 
 def is_explained(session, count, first=HIGH):
@@ -409,22 +386,6 @@ def test_where_a_queue_lies_is_not_forgotten_when_the_host_says_more():
 
 # --- buffers that are always sent whole ---------------------------------------------
 
-STALE = "NetBSD"
-
-
-def whole(*parts):
-    """Return a buffer of 256 entries, filled up with zeros."""
-    entries = sum(parts, ())
-    return entries + (0,) * (256 - len(entries))
-
-
-def stale():
-    """Return a session with NetBSD, and the buffer that it sent."""
-    session = begun(33, features=0)
-    session.inflate(whole(pages(33)))
-    assert names(session) == {STALE}
-    return session, whole(pages(33))
-
 
 def test_of_a_whole_buffer_the_new_entries_count():
     session, _ = stale()
@@ -548,11 +509,11 @@ def test_only_what_some_kind_would_write_says_anything():
     session.inflate(pages(33))
     before = session.alive
 
-    for stale in (0, 16, 34, 256, MOST):
-        session.write(stale)
+    for old in (0, 16, 34, 256, MOST):
+        session.write(old)
 
         assert session.alive == before
-        assert session.actual == stale
+        assert session.actual == old
 
 
 def test_actual_in_the_other_byte_order_gives_its_writer_away():
@@ -664,96 +625,3 @@ def test_evidence_names_the_sizes_that_are_left():
     assert session.evidence[-1].shows == (
         "Only a driver that is right with pages of 4 KiB would do this."
     )
-
-
-# --- snapshots ----------------------------------------------------------------------
-
-
-def copied(session, facts=FACTS):
-    return Session.load(facts, json.loads(json.dumps(session.save())))
-
-
-def test_a_session_survives_json():
-    session = begun(33, 1000)
-    session.inflate(pages(33))
-    session.write(swap(33))
-    session.inflate(pages(1, HIGH + 50))
-
-    assert copied(session) == session
-    session.inflate((1, 1))
-    assert session.last is not None
-    assert copied(session) == session
-    session, _ = stale()
-    session.place(0, 0x31000)
-    assert copied(session) == session
-
-
-def test_a_page_that_is_just_being_moved_is_remembered():
-    session = only_4k(33)
-    session.inflate(pages(33))
-    session.inflate(pages(1, HIGH + 50))
-    loaded = copied(session, session.facts)
-    assert loaded.lent == session.alive
-
-    loaded.inflate(pages(1, HIGH + 51))
-
-    assert not loaded.alive
-
-
-def test_kinds_that_the_new_host_rules_out_are_not_loaded():
-    session = begun(33)
-
-    loaded = copied(session, GuestFacts(FACTS.ram, page_size=65536))
-
-    assert {kind.page for kind in loaded.alive} == {16}
-
-
-GOOD_STATE = begun(33).save()
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        *(("features", value) for value in ("1", -1, 1 << 64, True)),
-        *(("alive", value) for value in (None, 5, ["x"], [["x"]], [[[], 1]], [5])),
-        *(("last", value) for value in (None, 5, ["xyz"])),
-        *(("lent", value) for value in (None, 5, ["xyz"])),
-        *(("entries", value) for value in (None, "1", -1, 1 << 32, True, 1.5)),
-        *(("actual", value) for value in ("1", -1, 1 << 32, True)),
-        *(("places", value) for value in ("1", -1, 1 << 64, True)),
-        *(("count", value) for value in ("1", -1, 257, True)),
-        *(("buffer", value) for value in (None, 5, ["x"], [-1], [1 << 32])),
-        *(("reads", value) for value in (None, 5, [5], [[1]], [[-1, 0]], [[1, "x"]])),
-        *(("taken", value) for value in (None, 5, ["x"], [-1], [None])),
-        *(("evidence", value) for value in (None, 5, [5], ["x"], [["x"]])),
-    ],
-)
-def test_damage_is_refused(key, value):
-    with pytest.raises(ValueError, match=r"saved evidence|unpack"):
-        Session.load(FACTS, GOOD_STATE | {key: value})
-
-
-@pytest.mark.parametrize("key", GOOD_STATE)
-def test_a_missing_part_is_refused(key):
-    state = {name: value for name, value in GOOD_STATE.items() if name != key}
-
-    with pytest.raises(ValueError, match=f"not a saved evidence session.*{key}"):
-        Session.load(FACTS, state)
-
-
-@pytest.mark.parametrize("state", [None, 5, "x", []])
-def test_what_is_no_state_at_all_is_refused(state):
-    with pytest.raises(ValueError, match="not a saved evidence session"):
-        Session.load(FACTS, state)
-
-
-def test_too_much_is_cut():
-    state = GOOD_STATE | {
-        "reads": [[value, 0] for value in range(100)],
-        "evidence": [["a", "b"]] * 100,
-    }
-
-    loaded = Session.load(FACTS, state)
-
-    assert list(loaded.reads) == list(range(100))[-MAX_READS:]
-    assert len(loaded.evidence) == MAX_EVIDENCE

@@ -25,7 +25,7 @@ from balloon_plugin.events import (
     TargetRequested,
     TimePassed,
 )
-from balloon_plugin.policies.evidence import proofs
+from balloon_plugin.policies.evidence import proofs, saved
 from balloon_plugin.policies.evidence.drivers import DriverKind
 from balloon_plugin.policies.evidence.numbers import swap32
 from balloon_plugin.policies.evidence.patience import Patience, Silence
@@ -108,7 +108,7 @@ class Examination:
     def save(self) -> dict[str, Any]:
         """Return the session, and where in it the policy stands."""
         return {
-            "session": self.session.save(),
+            "session": saved.save(self.session),
             "stage": self.stage.value,
             "slept": self._slept.value,
             "goal": self._goal,
@@ -123,7 +123,7 @@ class Examination:
         :raises ValueError: if it is damaged; this examination is of no use then.
         """
         try:
-            self.session = Session.load(self.session.facts, state["session"])
+            self.session = saved.load(self.session.facts, state["session"])
             self.stage, self._slept = Stage(state["stage"]), Stage(state["slept"])
             self.mute = tuple(Defect[name] for name in state["mute"])
             self._goal = state["goal"]

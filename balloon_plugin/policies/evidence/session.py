@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from balloon_plugin.events import Evidence, GuestFacts
 from balloon_plugin.layouts import PAGE_SIZE
@@ -22,9 +22,9 @@ from balloon_plugin.policies.evidence.numbers import (
     RamMap,
     swap32,
 )
-from balloon_plugin.policies.options import is_whole
+from balloon_plugin.policies.evidence.words import shown_by
 
-__all__ = ["Session"]
+__all__ = ["EMPTY", "MAX_EVIDENCE", "MAX_READS", "MOST", "WHOLE", "Session"]
 
 MAX_EVIDENCE: Final = 30
 """Entries of evidence kept; a driver that misbehaves for ever repeats itself."""
@@ -41,7 +41,8 @@ MOST: Final = (1 << 32) - 1
 WHOLE: Final = 256
 """Entries of a buffer that is always sent whole (NetBSD's ``VIOMB_BUFSIZE`` pages)."""
 
-_EMPTY: Final = (0,) * WHOLE
+EMPTY: Final = (0,) * WHOLE
+"""The entries of a buffer that nobody filled."""
 
 _ONE_NUMBER_A_PAGE: Final = (Encoding.RIGHT, Encoding.SWAPPED, Encoding.UNSHIFTED)
 
@@ -82,7 +83,7 @@ class Session:
     stated: bool = False
     yielded: bool = False
     reads: dict[int, int] = field(default_factory=dict)
-    buffer: Entries = _EMPTY
+    buffer: Entries = EMPTY
     count: int | None = None
     taken: set[int] = field(default_factory=set)
     tracked: bool = True
@@ -162,7 +163,7 @@ class Session:
         if len(self.alive) < len(before):
             if not self.alive:
                 self.last = before[0]
-            self.note(event(), _shows(before, self.alive))
+            self.note(event(), shown_by(before, self.alive))
 
     # --- events ---
 
@@ -237,7 +238,7 @@ class Session:
         """Return the entries that count, of a driver as it is known now."""
         stale = self.lead is not None and self.lead.stale
         self.count = len(new) if stale else None
-        self.buffer = entries if stale else _EMPTY
+        self.buffer = entries if stale else EMPTY
         return new if stale else entries
 
     def _spend(self, entries: int) -> None:
@@ -306,93 +307,6 @@ class Session:
         """
         return kind.compacts and entries == kind.page and kind not in self.lent
 
-    # --- snapshots ---
-
-    def save(self) -> dict[str, Any]:
-        """Return the session as a value that JSON can carry."""
-        return {
-            "features": self.features,
-            "fresh": self.fresh,
-            "alive": _names(self.alive),
-            "last": _names([self.last] if self.last else []),
-            "lent": _names(self.lent),
-            "buffer": [] if self.buffer == _EMPTY else list(self.buffer),
-            "count": self.count,
-            "places": self.places,
-            "entries": self.entries,
-            "stated": self.stated,
-            "yielded": self.yielded,
-            "actual": self.actual,
-            "reads": [list(read) for read in self.reads.items()],
-            "taken": sorted(self.taken),
-            "tracked": self.tracked,
-            "evidence": [[item.event, item.shows] for item in self.evidence],
-        }
-
-    @classmethod
-    def load(cls, facts: GuestFacts, state: dict[str, Any]) -> Session:
-        """Return the session that :meth:`save` described.
-
-        :raises ValueError: if it is damaged.
-        """
-        try:
-            return cls._loaded(facts, state)
-        except (AttributeError, KeyError, TypeError) as error:
-            message = f"not a saved evidence session: {error!r}"
-            raise ValueError(message) from error
-
-    @classmethod
-    def _loaded(cls, facts: GuestFacts, state: dict[str, Any]) -> Session:
-        features = _optional(state["features"], (1 << 64) - 1)
-        session = cls(facts, features)
-        # What was ruled out since may still be what a driver was last taken for.
-        every = (*kinds(GuestFacts(()), None), *kinds(facts, None))
-        session.fresh = bool(state["fresh"])
-        session.alive = _named(session.alive, state["alive"])
-        session.last = next(iter(_named(every, state["last"])), None)
-        session.lent = _named(every, state["lent"])
-        session.buffer = tuple(map(_whole, state["buffer"][:WHOLE])) or _EMPTY
-        session.count = _optional(state["count"], WHOLE)
-        session.places = _optional(state["places"], (1 << 64) - 1) or 0
-        session.entries = _whole(state["entries"])
-        session.stated = bool(state["stated"])
-        session.yielded = bool(state["yielded"])
-        session.actual = _optional(state["actual"], MOST)
-        session.reads = {
-            _whole(value): _whole(size) for value, size in state["reads"][-MAX_READS:]
-        }
-        session.taken = {_whole(value) for value in state["taken"]}
-        session.tracked = bool(state["tracked"])
-        session.evidence = [
-            Evidence(str(event), str(shows))
-            for event, shows in state["evidence"][:MAX_EVIDENCE]
-        ]
-        return session
-
-
-def _names(some: Iterable[DriverKind]) -> list[list[object]]:
-    return [[kind.name, kind.page] for kind in some]
-
-
-def _named(
-    some: Iterable[DriverKind], names: Iterable[Sequence[Any]]
-) -> tuple[DriverKind, ...]:
-    """Return the kinds of these names, as far as they are among ``some``."""
-    known = {(kind.name, kind.page): kind for kind in some}
-    return tuple(known[name, page] for name, page in names if (name, page) in known)
-
-
-def _whole(value: object) -> int:
-    if is_whole(value, 0, MOST):
-        return value
-    raise ValueError(f"{value!r} in a saved evidence session is out of range")
-
-
-def _optional(value: object, most: int) -> int | None:
-    if value is None or is_whole(value, 0, most):
-        return value
-    raise ValueError(f"{value!r} in a saved evidence session is out of range")
-
 
 def _reaches(kind: DriverKind, target: int, before: int, after: int) -> bool:
     """Return whether a kind that reads ``target`` may grow to ``after`` entries."""
@@ -412,27 +326,3 @@ def _seen(reads: Sequence[int]) -> Iterator[int]:
     for old, new in pairwise(reads):
         for mask in (0xFF, 0xFFFF, 0xFFFFFF):
             yield old & mask | new & ~mask
-
-
-def _shows(before: Sequence[DriverKind], after: Sequence[DriverKind]) -> str:
-    """Say in a sentence what it means that some kinds are ruled out."""
-    if not after:
-        return "No driver that is known would do this."
-    left = list(dict.fromkeys(kind.name for kind in after))
-    gone = sorted({kind.name for kind in before}.difference(left))
-    if len(left) == 1 and (gone or len(after) == 1):
-        size = f" with pages of {_sizes(after)} KiB" if len(after) == 1 else ""
-        return f"Only {left[0]}{size} would do this."
-    if gone:
-        return f"Rules out {_some(gone)}."
-    return f"The guest's pages are of {_sizes(after)} KiB."
-
-
-def _some(names: Sequence[str]) -> str:
-    most = 3
-    more = f"; and {len(names) - most} more" if len(names) > most else ""
-    return "; ".join(names[:most]) + more
-
-
-def _sizes(alive: Sequence[DriverKind]) -> str:
-    return " or ".join(str(size * 4) for size in sorted({kind.page for kind in alive}))
