@@ -26,8 +26,9 @@ from balloon_plugin.gatekeeper import Gatekeeper
 from balloon_plugin.hookspecs import Host, VirtQueue
 from balloon_plugin.kick import Fault, read
 from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.ledger import Ledger
 from balloon_plugin.memory import GuestMemory
-from balloon_plugin.pages import Ledger, clip, merge
+from balloon_plugin.pages import clip, merge
 from balloon_plugin.virtqueue import Chain
 
 __all__ = ["Batch", "Inventory", "Pfns", "take"]

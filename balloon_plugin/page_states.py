@@ -1,16 +1,17 @@
-"""The states of pages, and their saved form.
+"""The states of pages that lie together: how they change, and their saved form.
 
-Knows how the states of pages that lie together are written down, and nothing of what
-pages, runs and RAM are. The form is made anew for a chunk in which something changed,
-and never for the others, so that saving costs what a change costs, however many pieces
-the balloon is in.
+Knows nothing of RAM, nor of what a state means. The saved form is made anew for a chunk
+in which something changed, and never for the others, so that saving costs what a change
+costs, however many pieces the balloon is in.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+from balloon_plugin.events import Run
 
 __all__ = [
     "CHUNK",
@@ -20,6 +21,8 @@ __all__ = [
     "OUT",
     "members",
     "pack",
+    "paint",
+    "repaint",
     "unpack",
 ]
 
@@ -113,3 +116,43 @@ def _digits(block: object) -> str:
             return block
     message = f"a block of chunks of pages is neither one digit nor {_BLOCK}"
     raise ValueError(message)
+
+
+# --- the states of many ---------------------------------------------------------------
+
+_AS_BYTES: Final = tuple(bytes([state]) for state in (OUT, IN, GIVEN_BACK))
+
+# In a scattered batch nearly all runs are single pages, for which an item of the chunk
+# takes a sixth of the time that a slice does.
+
+
+def paint(chunk: bytearray, parts: Sequence[Run], state: int) -> tuple[int, int]:
+    """Set the state of pages; return how many were ballooned, and given back."""
+    ballooned = given_back = 0
+    for start, count in parts:
+        if count == 1:
+            before = chunk[start]
+            chunk[start] = state
+            ballooned += before != OUT
+            given_back += before == GIVEN_BACK
+        else:
+            end = start + count
+            ballooned += count - chunk.count(OUT, start, end)
+            given_back += chunk.count(GIVEN_BACK, start, end)
+            chunk[start:end] = _AS_BYTES[state] * count
+    return ballooned, given_back
+
+
+def repaint(chunk: bytearray, parts: Sequence[Run], old: int, new: int) -> int:
+    """Set the pages in one state to another; return how many they are."""
+    repainted = 0
+    for start, count in parts:
+        if count == 1:
+            if chunk[start] == old:
+                chunk[start] = new
+                repainted += 1
+        else:
+            end = start + count
+            repainted += chunk.count(old, start, end)
+            chunk[start:end] = chunk[start:end].replace(_AS_BYTES[old], _AS_BYTES[new])
+    return repainted
