@@ -305,6 +305,22 @@ def test_nonsense_on_record_is_refused_and_the_daemon_lives(host, guest, caplog)
     assert "is of 7 entries and not of 128" in caplog.text
 
 
+def test_a_buffer_far_too_large_costs_what_a_balloon_needs(guest, host):
+    guest.say(*traces.UML_REMOVE)
+    fd = os.memfd_create("inflight")
+    os.ftruncate(fd, 1 << 46)
+    guest.give("inflight", fd)
+    guest.described = struct.pack("=QQHH", 1 << 46, 0, 2, 128)
+    guest.say(Sent("SET_INFLIGHT_FD", guest.described, ("inflight",), ack=True))
+
+    guest.say(*traces.uml_probe())
+    guest.send_pages(0, 1)
+    guest.settle()
+
+    assert host.policy.seen == inflated(1)
+    assert os.fstat(fd).st_blocks * 512 <= 6 << 20
+
+
 def test_it_comes_before_queues_run(guest, caplog):
     guest.refused("SET_INFLIGHT_FD", guest.described, ("inflight",))
 

@@ -7,12 +7,18 @@ is recorded in it, and how, is :mod:`~balloon_plugin.virtqueue.inflight`'s.
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from balloon_plugin.hosts.vhost_user.files import RefusalError, Window
 from balloon_plugin.hosts.vhost_user.payloads import Inflight
+from balloon_plugin.hosts.vhost_user.rings import MAX_QUEUES
+from balloon_plugin.layouts import VIRTQUEUE_MAX_SIZE
 from balloon_plugin.virtqueue import Ring, inflight_size
 
 __all__ = ["InflightBuffer", "make_buffer"]
+
+_MOST: Final = MAX_QUEUES * inflight_size(VIRTQUEUE_MAX_SIZE, packed=True)
+"""Bytes that the records of a balloon can have; what is beyond is left alone."""
 
 
 def make_buffer(num_queues: int, queue_size: int) -> tuple[Inflight, int]:
@@ -51,6 +57,7 @@ class InflightBuffer:
 
         :raises RefusalError: if it cannot be done.
         """
+        described = described._replace(size=min(described.size, _MOST))
         window = Window(fd, described.offset, described.size, "an inflight buffer")
         self.close()
         self._window, self._described = window, described
