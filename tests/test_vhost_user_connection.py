@@ -694,14 +694,14 @@ def test_what_replaces_a_descriptor_closes_the_one_before(uml):
 
 def test_credentials_are_no_descriptors(front_end, slot):
     front_end.settle()
-    sock = slot._connection._wire._socket
+    sock = slot._door.visitor._wire._socket
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     assert front_end.say(Sent("GET_FEATURES"))
 
 
 def test_a_connection_ends_once(uml, slot, device):
-    ending = slot._connection
+    ending = slot._door.visitor
     ending.close("the first time")
     device.told()
 

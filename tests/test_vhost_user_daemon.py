@@ -13,7 +13,7 @@ from vhost_user_front_end import Device, FrontEnd, open_fds
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.vhost_user import Daemon
+from balloon_plugin.hosts.vhost_user import Daemon, door
 from balloon_plugin.hosts.vhost_user import daemon as module
 
 
@@ -158,7 +158,7 @@ def test_a_front_end_that_died_makes_room_at_once(daemon, path):
     dead.settle()
     again = FrontEnd(path, daemon)
     dead.close()
-    slot._accept()  # before anybody noticed
+    slot._door._accept()  # before anybody noticed
 
     assert slot.connected
     assert not again.cut_off
@@ -173,7 +173,7 @@ def test_a_front_end_that_died_with_words_unread_makes_room_too(daemon, path):
     again = FrontEnd(path, daemon)
     dead.raw(b"\1")
     dead.close()
-    slot._accept()
+    slot._door._accept()
 
     assert slot.connected
     assert again.say(*traces.UML_CONNECT[:2])
@@ -183,9 +183,9 @@ def test_a_front_end_that_died_with_words_unread_makes_room_too(daemon, path):
 def test_without_descriptors_nobody_is_let_in_for_a_while(
     daemon, path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(door, "TICK", 0.01)
     slot = daemon.add(path, Device)
-    listener = slot._listener
+    listener = slot._door._listener
 
     class Full:
         fileno = listener.fileno
@@ -194,13 +194,13 @@ def test_without_descriptors_nobody_is_let_in_for_a_while(
         def accept(self):
             raise OSError(errno.EMFILE, "Too many open files")
 
-    slot._listener = Full()
+    slot._door._listener = Full()
     front_end = FrontEnd(path, daemon)
     front_end.settle()
     assert len(caplog.records) == 1
     assert "cannot be let in" in caplog.text
 
-    slot._listener = listener
+    slot._door._listener = listener
     for _ in range(10):
         daemon.step(0.01)
 
@@ -209,9 +209,9 @@ def test_without_descriptors_nobody_is_let_in_for_a_while(
 
 
 def test_a_slot_that_is_closed_while_it_rests_stays_closed(daemon, path, monkeypatch):
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(door, "TICK", 0.01)
     slot = daemon.add(path, Device)
-    slot._rest(OSError(errno.EMFILE, "Too many open files"))
+    slot._door._rest(OSError(errno.EMFILE, "Too many open files"))
 
     daemon.remove(slot)
     for _ in range(5):
@@ -224,7 +224,7 @@ def test_a_slot_that_is_closed_while_it_rests_stays_closed(daemon, path, monkeyp
 
 
 def test_time_passes_with_and_without_a_front_end(daemon, path, monkeypatch):
-    monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(module, "TICK", 0.01)
     daemon._tick()
     slot = daemon.add(path, Device)
 

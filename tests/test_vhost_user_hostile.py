@@ -16,7 +16,8 @@ from vhost_user_traces import Sent, number
 
 from balloon_plugin import make_device
 from balloon_plugin.hosts.vhost_user import connection, files, turns
-from balloon_plugin.hosts.vhost_user.daemon import MAX_COMINGS, Daemon
+from balloon_plugin.hosts.vhost_user.daemon import Daemon
+from balloon_plugin.hosts.vhost_user.door import MAX_COMINGS
 
 CALL, KICK = connection.Notifier.CALL, connection.Notifier.KICK
 
@@ -223,7 +224,7 @@ def test_one_that_rests_can_go(guest, daemon, monkeypatch):
     monkeypatch.setattr(turns, "LONG_TURN", 0.0)
     hostile.kick(0)
     monkeypatch.setattr(turns, "LONG_TURN", 10.0)
-    assert hostile.slot._connection._turns.resting
+    assert hostile.slot._door.visitor._turns.resting
 
     hostile.close()
     for _ in range(100):
@@ -330,7 +331,7 @@ def test_a_kick_that_another_took_and_that_blocks_keeps_nobody_waiting(guest, pi
         hostile.say(Sent("SET_VRING_KICK", number(0), ("kick0",), ack=True))
     blocking(hostile._theirs["kick0"])
 
-    hostile.slot._connection._kicked(0, hostile.slot._host.vrings[0].fds[KICK])
+    hostile.slot._door.visitor._kicked(0, hostile.slot._host.vrings[0].fds[KICK])
 
     assert is_served(other)
 

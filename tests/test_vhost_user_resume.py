@@ -371,7 +371,7 @@ def test_other_features_show_another_driver(host, guest):
 def test_a_driver_that_was_not_ready_becomes_so(host, guest):
     guest.send_pages(0, 1)
     guest.settle()
-    host.slot._connection._protocol._requests._session._ready = False
+    host.slot._door.visitor._protocol._requests._session._ready = False
     guest.socket.close()
     guest.settle()
     ready = []

@@ -85,12 +85,12 @@ class Host:
 
     def die(self):
         """Do what the kernel does for a process that was killed, and nothing else."""
-        connection, keeper = self.slot._connection, self.slot._keeper
+        connection, keeper = self.slot._door.visitor, self.slot._keeper
         if connection is not None:
             connection._wire._socket.close()
             connection._channel.close()
         self.slot._host.disconnect()
-        self.slot._file.socket.close()
+        self.slot._door._file.socket.close()
         self.daemon._loop.close()
         if keeper._file is not None:
             keeper._file._forget()

@@ -9,34 +9,26 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Self, TypeVar
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.sockets import SocketFile
 from balloon_plugin.hosts.vhost_user.connection import Connection
+from balloon_plugin.hosts.vhost_user.door import TICK, Door
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
 
-__all__ = ["MAX_COMINGS", "Daemon", "Slot"]
+__all__ = ["Daemon", "Slot"]
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-
-_TICK: Final = 1.0
-"""Seconds between two calls of a device's ``tick``."""
-
-MAX_COMINGS: Final = 8
-"""Front ends let in on one socket between two ticks.
-
-Each costs a few lines in the log, and more if it talks nonsense first.
-"""
 
 
 class Slot:
@@ -64,22 +56,18 @@ class Slot:
         self.device = device
         self._host = host
         self._loop = loop
-        self._connection: Connection | None = None
-        self._comings = 0
         device.realize(host)
         with contextlib.ExitStack() as undo:
             undo.callback(device.unrealize)
             self._keeper = Keeper(device, state)
             undo.callback(self._keeper.close)
-            self._file = SocketFile(path)
+            self._door = Door(path, loop, self._let_in)
             undo.pop_all()
-        self._listener = self._file.socket
-        self._listen()
 
     @property
     def connected(self) -> bool:
         """Whether a front end is connected."""
-        return self._connection is not None
+        return self._door.visitor is not None
 
     @property
     def restored(self) -> bool:
@@ -88,9 +76,9 @@ class Slot:
 
     def tick(self) -> None:
         """Let time pass for the device."""
-        self._comings = 0
-        if self._connection is not None:
-            self._connection.tick()
+        self._door.tick()
+        if self._door.visitor is not None:
+            self._door.visitor.tick()
             return
         try:
             self.device.tick()
@@ -109,55 +97,17 @@ class Slot:
 
     def close(self) -> None:
         """End the connection, unrealize the device and remove the socket."""
-        if self._connection is not None:
-            self._connection.close("the daemon ends", logging.INFO)
-        self._loop.ignore(self._listener.fileno())
-        self._file.close()
+        self._door.close("the daemon ends")
         try:
             self._keeper.close()
         except HostError as error:
             _log.warning("%s: %s", self.path, error)
         self.device.unrealize()
 
-    def _accept(self) -> None:
-        self._comings += 1
-        if self._comings > MAX_COMINGS:
-            self._rest("they come and go too often")
-            return
-        try:
-            sock, _ = self._listener.accept()
-        except OSError as error:
-            self._rest(error)
-            return
-        if self._connection is not None and self._connection.hung_up():
-            self._connection.close("the front end went", logging.INFO)
-        if self._connection is not None:
-            _log.warning("%s: a second front end came and was sent away", self.path)
-            sock.close()
-            return
-        _log.info("%s: a front end connected", self.path)
-        self._connection = Connection(
-            sock,
-            self.device,
-            self._host,
-            self._loop,
-            self._keeper,
-            self._disconnected,
+    def _let_in(self, sock: socket.socket) -> Connection:
+        return Connection(
+            sock, self.device, self._host, self._loop, self._keeper, self._door.left
         )
-
-    def _rest(self, why: object) -> None:
-        """Accept nobody for a while: most likely there are no descriptors left."""
-        _log.warning("%s: a front end cannot be let in: %s", self.path, why)
-        listener = self._listener.fileno()
-        self._loop.ignore(listener)
-        self._loop.at(time.monotonic() + _TICK, self._listen)
-
-    def _listen(self) -> None:
-        if self._listener.fileno() >= 0:
-            self._loop.watch(self._listener.fileno(), self._accept)
-
-    def _disconnected(self) -> None:
-        self._connection = None
 
 
 class Daemon:
@@ -254,4 +204,4 @@ class Daemon:
     def _tick(self) -> None:
         for slot in self._slots:
             slot.tick()
-        self._loop.at(time.monotonic() + _TICK, self._tick)
+        self._loop.at(time.monotonic() + TICK, self._tick)
