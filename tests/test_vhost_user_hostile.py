@@ -7,6 +7,7 @@ import fcntl
 import os
 import resource
 import socket
+import struct
 import sys
 
 import pytest
@@ -129,14 +130,25 @@ def test_a_front_end_that_came_back_with_its_memory_is_served(guest, daemon):
     again.close()
 
 
+@pytest.mark.parametrize(
+    ("request_", "payload"),
+    [
+        ("SET_MEM_TABLE", traces.table(traces.region())),
+        ("SET_INFLIGHT_FD", struct.pack("=QQHH", 4096, 0, 1, 8)),
+        ("SET_LOG_BASE", struct.pack("=QQ", 4096, 0)),
+    ],
+)
 def test_memory_that_another_process_can_keep_us_waiting_for_is_refused(
-    guest, monkeypatch, caplog
+    guest, monkeypatch, caplog, request_, payload
 ):
     hostile = guest()
+    hostile.say(*traces.UML_REMOVE)
+    features = number(traces.QEMU_PROTOCOL)
+    hostile.say(Sent("SET_PROTOCOL_FEATURES", features, ack=True))
     kind = files._file_system(hostile.fds["memory"])
     monkeypatch.setattr(files, "_FUSE", kind)
 
-    hostile.refused("SET_MEM_TABLE", traces.table(traces.region()), ("memory",))
+    hostile.send(Sent(request_, payload, ("memory",), ack=True))
 
     assert kind == 0x01021994  # tmpfs
     assert "is a file of another process (FUSE)" in caplog.text
