@@ -28,11 +28,15 @@ def until(what):
 class Mortal:
     """The daemon in a process of its own, with its state, socket and log in a folder.
 
+    :param words: more of its command line.
     :ivar socket: where it listens for a front end.
+    :ivar size: what its status calls the size of a balloon.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, *words):
         self._folder = folder
+        self._words = words
+        self.size = "actual"
         self.socket = folder / "back"
         self._log = (folder / "log").open("a")
         self.start()
@@ -40,7 +44,7 @@ class Mortal:
     def start(self):
         words = ("serve", "--socket", "back", "--state", ".", "--control", "control")
         self._process = subprocess.Popen(  # noqa: S603 - it is our own
-            command(*words),
+            command(*words, *self._words),
             cwd=self._folder,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -66,8 +70,8 @@ class Mortal:
         self.ask("balloon", value=(self.status["ram"] - pages) * 4096)
 
     def reaches(self, pages):
-        """Wait until the driver says that so many pages are in the balloon."""
-        until(lambda: self.status["actual"] == pages)
+        """Wait until so many pages are in the balloon."""
+        until(lambda: self.status[self.size] == pages)
 
     @property
     def status(self):
@@ -80,7 +84,9 @@ def die_and_go_on(mortal, guest, deaths):
     The guest holds KEPT MiB, and has a driver that was found good.
     """
     chance = random.Random(7)  # noqa: S311 - the same each time
-    inflated, last = guest.ask("device").inflated, mortal.status["actual"]
+    last = mortal.status["requested"]
+    mortal.reaches(last)
+    inflated = guest.ask("device").inflated
     for _ in range(deaths):
         pages = chance.randrange(8, 64) * MEBIBYTE
         mortal.inflate(pages)

@@ -2,17 +2,20 @@
 
 The generic vhost-user device of QEMU 11 cannot connect again: docs/vhost-user.md tells
 why. What QEMU does nevertheless is seen here, and what the daemon makes of a front end
-that connects again, which a relay between the two does in QEMU's stead.
+that connects again: of QEMU with a device that can, and of a relay in QEMU's stead.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
+import struct
+from pathlib import Path
 
 import pytest
 from console_guest import SOCKET, EndedError
-from mortal_daemon import KEPT, MEBIBYTE, die_and_go_on, until
+from mortal_daemon import KEPT, MEBIBYTE, Mortal, die_and_go_on, until
 from real_guests import Life, find_tools, options_for
 from relay import Joint, Relay
 
@@ -212,6 +215,61 @@ def test_qemu_connects_again(begin_guest, machine_of, mortal, tmp_path, role):
             # It reports twice a second.
             until(lambda: guest.hear() and mortal.status["driver"])
         die_and_go_on(mortal, guest, DEATHS)
+        assert guest.power_off() == 0
+
+
+# --- the daemon dies, and QEMU connects again ---------------------------------------
+
+
+def is_for(device):
+    """Return what a little-endian driver says of the virtio devices that it is for."""
+    return struct.pack("<II", device, 2**32 - 1)
+
+
+class Disk(Direct):
+    """A QEMU that has a disk there, and a guest whose balloon driver takes disks.
+
+    QEMU's disk connects again, and passes on what a balloon needs, but no access to the
+    configuration space: it has a copy, and renews it when a change is announced. So a
+    policy sees no target read and no actual. The driver is Linux's but for its number.
+    """
+
+    def __init__(self, machine, folder, packed):
+        super().__init__(machine, folder)
+        self._packed = packed
+
+    def changed(self, words):
+        *rest, connection, option, _ = words
+        disk = "vhost-user-blk-pci,chardev=balloon,num-queues=2"
+        return (
+            *map(self._with_driver, rest),
+            f"{connection},reconnect-ms=20",
+            *(option, f"{disk},packed={self._packed}"),
+        )
+
+    def _with_driver(self, word):
+        if not word.endswith(".initrd.gz"):
+            return word
+        initrd = gzip.decompress(Path(word).read_bytes())
+        assert is_for(5) in initrd
+        changed = self._folder / "initrd.gz"
+        changed.write_bytes(gzip.compress(initrd.replace(is_for(5), is_for(2))))
+        return str(changed)
+
+
+@pytest.mark.parametrize("packed", ["off", "on"])
+def test_qemu_goes_on_with_a_device_that_connects_again(
+    begin_guest, machine_of, tmp_path, packed
+):
+    with contextlib.closing(Mortal(tmp_path, "--policy", "none")) as mortal:
+        mortal.size = "ballooned"
+        machine = Disk(machine_of(LITTLE), tmp_path, packed)
+        guest = begin_guest(machine, "guest", MEMORY)
+        before = settle(guest, mortal)
+
+        die_and_go_on(mortal, guest, DEATHS)
+
+        until(lambda: guest.ask("device").total == before.total)
         assert guest.power_off() == 0
 
 
