@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import math
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import TypeVar
@@ -17,6 +19,7 @@ import pytest
 from command_line import command
 from console_guest import ConsoleGuest
 from huge_pages import pool_of
+from hypothesis import settings
 from mortal_daemon import Mortal
 from walkthrough import Terminal, checkout
 
@@ -26,6 +29,35 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user import turns
 
 T = TypeVar("T")
+
+
+# `tox` plays with one Python what takes long, and fewer examples with the others.
+settings.register_profile("fewer", max_examples=25)
+
+
+def pytest_collection_finish():
+    """Keep what is collected out of what every search for garbage goes through."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Let coverage rest while a slow test runs: that would take five times as long.
+
+    Which lines run, the quick tests show.
+    """
+    coverage = sys.modules.get("coverage")
+    tracer = coverage and coverage.Coverage.current()
+    if not tracer or not item.get_closest_marker("slow"):
+        return (yield)
+    with mock.patch.dict(os.environ):
+        os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # its child processes, too
+        tracer.stop()
+        try:
+            return (yield)
+        finally:
+            tracer.start()
 
 
 @pytest.fixture(scope="session", autouse=True)

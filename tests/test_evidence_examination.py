@@ -214,6 +214,21 @@ def test_macos_is_noticed_when_it_takes_four_times_as_much():
     assert policy.policy_verdict().defects == (Defect.UNIT_SCALE, Defect.NO_ACTUAL)
 
 
+def test_macos_is_noticed_by_its_silence_if_it_takes_what_others_might():
+    in_a_row = TargetRead(33), PagesInflated(pages(40))
+    policy = after(*in_a_row, TimePassed(0), TimePassed(4), features=VERSION_1)
+    assert seen(policy)[0] is UNDECIDED
+
+    observe(policy, TimePassed(5))
+
+    assert seen(policy)[0] is BUGGY
+    assert policy.policy_verdict().defects == (Defect.UNIT_SCALE, Defect.NO_ACTUAL)
+    assert shows(policy)[-2:] == [
+        "The driver never writes actual.",
+        "Only macOS with pages of 16 KiB would do this.",
+    ]
+
+
 def test_a_right_driver_that_breaks_its_word_is_shut_out():
     policy = after(*FILLED, *SHRUNK)
     observe(policy, TargetRead(100), requested=100)

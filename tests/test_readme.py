@@ -16,6 +16,7 @@ PAGE = blocks("README.md")
 CONSOLE = [block for block in PAGE if block.language == "console"]
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_is_shown(here):
     plain = [block for block in CONSOLE if not block.hint]
 

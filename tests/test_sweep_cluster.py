@@ -6,9 +6,9 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 
 import pytest
-from distributed import LocalCluster
 from fleets import SMALL
 
 from balloon_plugin.errors import HostError
@@ -26,11 +26,17 @@ def fleet(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def local():
-    """A scheduler and two workers, processes of their own."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", memory_limit=0
-    ) as cluster:
+def start():
+    """Starts a scheduler and workers, processes of their own."""
+    from distributed import LocalCluster  # noqa: PLC0415 - quick tests do without it
+
+    return partial(LocalCluster, dashboard_address=":0")
+
+
+@pytest.fixture(scope="module")
+def local(start):
+    """A scheduler and two workers."""
+    with start(n_workers=2, threads_per_worker=1, memory_limit=0) as cluster:
         yield cluster
 
 
@@ -88,10 +94,10 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch):
         pass
 
 
-def test_a_cluster_without_workers_is_refused(monkeypatch):
+def test_a_cluster_without_workers_is_refused(start, monkeypatch):
     monkeypatch.setattr(work, "ANSWER", 1)
     with (
-        LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        start(n_workers=0) as empty,
         pytest.raises(HostError, match="has no worker"),
         cluster(empty.scheduler_address),
     ):

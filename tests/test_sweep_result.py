@@ -6,7 +6,6 @@ import csv
 import io
 import json
 
-import pandas as pd
 import pytest
 from fleets import result
 
@@ -86,7 +85,10 @@ def test_each_class_is_counted_for_itself(found):
     assert (first.totals["one", RIGHT], second.totals["one", RIGHT]) == (90, 0)
 
 
+@pytest.mark.slow
 def test_pandas_takes_the_records_as_they_are(found):
+    import pandas as pd  # noqa: PLC0415 - quick tests do without it
+
     frame = pd.DataFrame(found.records())
 
     harmed = frame[frame.harm_pages > 0].groupby("policy").draws.sum()

@@ -60,6 +60,7 @@ def test_what_is_typed_is_told_from_what_is_shown():
 # --- commands -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_commands_print_what_is_shown(here, terminal):
     for block in PLAIN:
         for typed, shown in block.turns:
