@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import partial
 
 import pytest
 from command_line import RAM, Guest, until
 from control_kit import Served
 
+from balloon_plugin import control
 from balloon_plugin.cli import ctl as ctl_module
 from balloon_plugin.events import Evidence, Judgement, Verdict
 
@@ -153,7 +155,8 @@ def test_where_nobody_listens_nobody_answers(refused):
     )
 
 
-def test_a_front_ends_socket_is_no_control_socket(serve, refused):
+def test_a_front_ends_socket_is_no_control_socket(serve, refused, monkeypatch):
+    monkeypatch.setattr(control, "Client", partial(control.Client, patience=0.1))
     served = serve("--socket", "a")
 
     sentence = refused("ctl", "a", "query")
