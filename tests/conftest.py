@@ -43,13 +43,14 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Let coverage rest while a slow test runs: that would take five times as long.
+    """Let coverage rest in slow tests and in Hypothesis: it costs them most.
 
-    Which lines run, the quick tests show.
+    Which lines run, quick tests show; and what is reached by chance is no achievement.
     """
     coverage = sys.modules.get("coverage")
     tracer = coverage and coverage.Coverage.current()
-    if not tracer or not item.get_closest_marker("slow"):
+    rests = {"slow", "hypothesis"} & {mark.name for mark in item.iter_markers()}
+    if not tracer or not rests:
         return (yield)
     with mock.patch.dict(os.environ):
         os.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # its child processes, too

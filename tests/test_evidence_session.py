@@ -158,6 +158,15 @@ def test_a_driver_may_read_its_target_as_often_as_it_likes():
     assert is_explained(session, 256)
 
 
+def test_the_smallest_and_the_largest_target_are_remembered_longest():
+    between = range(100, 100 + MAX_READS)
+
+    session = begun(0, MOST, *between)
+
+    assert len(session.reads) == MAX_READS
+    assert {0, MOST, between[-1]} <= session.reads.keys()
+
+
 @given(st.lists(st.integers(0, MOST), min_size=1, max_size=60))
 def test_of_many_targets_those_that_allow_most_are_remembered(targets):
     session = begun(*targets)

@@ -120,6 +120,10 @@ def test_shares_are_read_as_they_are_written(shares, salt):
     assert Split.parse(str(split), salt) == split
 
 
+def test_shares_are_written_in_their_order():
+    assert str(Split.parse("probe=10,evidence=90")) == "probe=10,evidence=90"
+
+
 def test_options_of_a_policy_are_part_of_its_name():
     assert Split.parse("probe:pages=32,x=1=10,evidence=90").shares == (
         ("probe:pages=32,x=1", 10),
