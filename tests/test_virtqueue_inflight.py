@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import sys
 from dataclasses import replace
@@ -29,7 +30,7 @@ class Split:
 
     text = TextSplit
     features = INDIRECT_DESC
-    lists = (1,)
+    lists = (1, 1, 1)
 
     def __init__(self):
         self.ram = bytearray(0x10000)
@@ -257,6 +258,25 @@ def test_whenever_another_dies_a_successor_goes_on(driver, successor):
 
 
 @formats
+def test_a_successor_may_die_while_it_returns_too(driver):
+    for first, second in itertools.product(range(8), range(0, 80, 2)):
+        world = driver()
+        for _ in range(5):
+            world.offer(1)
+        theirs = world.theirs()
+        theirs.take(3)
+        theirs.give(3, 0, first)
+        world.collect()
+        ours = world.ours()
+        ours.take(2)
+        ours.give(2, moment=second)
+        ours.gone()
+        world.collect()
+
+        finish(world.theirs(), world)
+
+
+@formats
 def test_what_was_taken_first_comes_first(driver):
     world = driver()
     for _ in range(4):
@@ -271,6 +291,22 @@ def test_what_was_taken_first_comes_first(driver):
     chains = world.ours().queue.pop(8)
 
     assert [chain.head for chain in chains] == [first, third, fourth]
+
+
+@formats
+def test_no_more_of_it_is_taken_than_is_asked_for(driver):
+    world = driver()
+    for _ in range(4):
+        world.offer(1)
+    world.theirs().take(3)
+    queue = world.ours().queue
+
+    taken = [queue.pop(1) for _ in range(5)]
+
+    assert [[chain.head for chain in chains] for chains in taken] == [
+        *([ident] for ident in world.out),
+        [],
+    ]
 
 
 @formats
@@ -295,6 +331,16 @@ def test_a_front_end_may_count_what_is_in_flight():
     queue = open_queue(world.memory, world.described(), 2, memoryview(world.region))
 
     assert [chain.head for chain in queue.pop(8)] == [*world.out]
+
+
+def test_a_record_with_nothing_in_flight_leaves_the_base_as_it_is():
+    world = Split()
+    for _ in range(3):
+        world.offer(1)
+
+    queue = open_queue(world.memory, world.described(), 2, memoryview(world.region))
+
+    assert [chain.head for chain in queue.pop(8)] == [*world.out][2:]
 
 
 @formats
@@ -328,6 +374,17 @@ def test_one_who_stops_in_order_leaves_it_on_record(driver):
     ours.gone()
 
     finish(world.theirs(), world)
+
+
+@formats
+def test_a_released_queue_lets_go_of_its_record(driver):
+    world = driver()
+    region = memoryview(world.region)
+    queue = open_queue(world.memory, world.described(), world.base, region)
+
+    queue.release()
+
+    world.region.clear()  # refused as long as somebody looks at it
 
 
 # --- many deaths --------------------------------------------------------------------
@@ -452,6 +509,15 @@ def test_a_record_of_another_queue_is_refused(driver):
     assert "is of 16 entries and not of 8" in refused(world)
 
 
+@formats
+def test_a_queue_that_cannot_be_leaves_its_record_alone(driver):
+    world = begun(driver)
+    before = bytes(world.region)
+
+    assert "is not aligned to 16 bytes" in refused(world, desc=RAM + 8)
+    assert world.region == before
+
+
 @pytest.mark.parametrize("head_and_used_idx", [(9, 0xFFFF), (0, 0x8000)])
 def test_a_split_record_of_another_ring_is_refused(head_and_used_idx):
     world = begun(Split)
@@ -482,6 +548,16 @@ def test_a_packed_record_with_lists_that_meet_is_refused(at_and_value):
     struct.pack_into("=H", world.region, *at_and_value)
 
     assert "has a buffer in flight twice" in refused(world)
+
+
+@formats
+def test_a_record_may_have_counted_to_the_end(driver):
+    world = begun(driver)
+    for at in range(world.text.HEAD, len(world.region) - 15, world.text.STATE):
+        struct.pack_into("=Q", world.region, at + 8, 2**64 - 1)
+    world.offer(1)
+
+    finish(world.ours(), world)
 
 
 @formats

@@ -11,6 +11,7 @@ from balloon_plugin.virtqueue import (
     PackedQueue,
     Ring,
     SplitQueue,
+    distance,
     open_queue,
 )
 
@@ -40,6 +41,20 @@ def test_the_format_is_what_the_driver_accepted(memory, features, kind, start):
 @pytest.mark.parametrize(("features", "base"), [(0, 7), (PACKED, 0x0003_0003)])
 def test_a_queue_goes_on_from_its_base(memory, features, base):
     assert open_queue(memory, a_ring(features), base).base == base
+
+
+@pytest.mark.parametrize(
+    ("features", "start", "end", "count"),
+    [
+        (0, 3, 7, 4),
+        (0, 0xFFFE, 1, 3),
+        (PACKED, 0x8003_8003, 0x8007_8007, 4),
+        (PACKED, 0x8006_8006, 0x0001_0001, 3),
+        (PACKED, 0x0006_0006, 0x8001_8001, 3),
+    ],
+)
+def test_there_are_so_many_buffers_between_two_bases(features, start, end, count):
+    assert distance(a_ring(features), start, end) == count
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,14 @@ def test_buffers_come_in_order_and_up_to_the_limit(rig):
     assert rig.queue.pop(-1) == []
 
 
+def test_a_list_counts_for_one_of_the_limit(rig):
+    rig.ring.offer(3, ONE, ONE)
+    for ident in (1, 4, 0):
+        rig.ring.offer(ident, ONE)
+
+    assert [chain.head for chain in rig.queue.pop(2)] == [3, 1]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 100, 255])
 def test_rings_and_wrap_counters_turn(size):
     rig = Rig(size)

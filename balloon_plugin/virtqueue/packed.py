@@ -123,7 +123,7 @@ class PackedQueue(DeviceQueue):
         If that leaves none, the driver kicks when it makes another available.
         """
         chains: list[Chain] = []
-        while self._waits() and len(chains) < limit:
+        while self._offered() and len(chains) < limit:
             chains += self._take(limit - len(chains))
         return chains
 
@@ -184,11 +184,6 @@ class PackedQueue(DeviceQueue):
         self._left.extend(record.left)
 
     # --- available ---
-
-    def _waits(self) -> bool:
-        """Return whether there is a buffer to take."""
-        left = self._left and self._broken is None
-        return bool(left) or self._offered()
 
     def _take(self, limit: int) -> list[Chain]:
         """Take buffers, those that were left in flight before all others.
