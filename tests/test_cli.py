@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from command_line import command, names_in
@@ -143,3 +144,18 @@ def test_all_that_can_be_asked_for_has_help(run):
     assert {"--policy", "--target", "--mem", "--timeout"} <= {
         *re.findall(r"--\w+", out)
     }
+
+
+def test_a_command_imports_what_it_needs_and_no_more():
+    program = (
+        "import sys; from balloon_plugin import cli; code = cli.main(['policies'])\n"
+        "too_much = {'compare', 'report', 'boot', 'hosts.vhost_user', 'sweep'}\n"
+        "names = {f'balloon_plugin.{name}' for name in too_much}\n"
+        "sys.exit(code or ' '.join(names & sys.modules.keys()) or 0)"
+    )
+
+    ended = subprocess.run(  # noqa: S603 - it is our own
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import (
-    DEFAULT_POLICY,
-    add_outputs,
-    command,
-    workers,
-)
+from balloon_plugin.cli.outputs import add_outputs
+from balloon_plugin.cli.parsing import DEFAULT_POLICY, command, workers
 from balloon_plugin.compare import Row, compare, matrix, report, run
 from balloon_plugin.compare.cases import cases
 from balloon_plugin.compare.circumstances import find as circumstance

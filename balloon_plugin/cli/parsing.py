@@ -7,12 +7,10 @@ import contextlib
 import logging
 import re
 import sys
-from pathlib import Path
+from enum import Enum
 from typing import Any, NoReturn, TypeVar
 
-from balloon_plugin import report, show
-from balloon_plugin.boot.qemu import Transport
-from balloon_plugin.errors import HostError
+from balloon_plugin import show
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.layouts import PAGE_SIZE
 
@@ -21,18 +19,16 @@ __all__ = [
     "Parser",
     "add_facts",
     "add_features",
-    "add_outputs",
     "add_policy",
     "command",
     "member",
     "page_size",
-    "report_file",
     "seconds",
     "size",
     "workers",
 ]
 
-_T = TypeVar("_T", ByteOrder, Transport)
+_T = TypeVar("_T", bound=Enum)
 
 DEFAULT_POLICY = "evidence"
 """What judges drivers if nothing else is asked for."""
@@ -74,16 +70,6 @@ def seconds(text: str) -> float:
             return found
     message = f"{text!r} is no time: write seconds, more than 0"
     raise argparse.ArgumentTypeError(message)
-
-
-def report_file(text: str) -> Path:
-    """Return where a report goes, if one can be made and can go there."""
-    path = Path(text)
-    try:
-        report.check(path)
-    except HostError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return path
 
 
 def workers(text: str) -> int:
@@ -140,21 +126,6 @@ def add_facts(parser: argparse.ArgumentParser) -> None:
         type=page_size,
         metavar="SIZE",
         help="of the guest's kernel, if you know it",
-    )
-
-
-def add_outputs(parser: argparse.ArgumentParser) -> None:
-    """Add what else may be made of a result than a table."""
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print all as JSON")
-    form.add_argument(
-        "--csv", action="store_true", help="print a line for each run as CSV"
-    )
-    parser.add_argument(
-        "--html",
-        type=report_file,
-        metavar="FILE",
-        help="write a report to FILE, a page with everything in it",
     )
 
 

@@ -7,25 +7,29 @@ carried out (with one sentence that says what to do), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from balloon_plugin import __version__, show
-from balloon_plugin.cli import boot, compare, ctl, policies, replay, serve, sweep
 from balloon_plugin.cli.parsing import Parser
 from balloon_plugin.errors import BalloonError
 
 __all__ = ["main"]
 
-_COMMANDS = (compare, sweep, boot, serve, ctl, replay, policies)
+_COMMANDS: Final = ("compare", "sweep", "boot", "serve", "ctl", "replay", "policies")
+"""In the order of the help. Each is a module here, and imported only if it is meant:
+to import all takes longer than most of them do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    arguments = _parser().parse_args(argv)
-    arguments.words = ["balloon-plugin", *(sys.argv[1:] if argv is None else argv)]
+    words = sys.argv[1:] if argv is None else [*argv]
+    arguments = _parser(words[:1]).parse_args(words)
+    arguments.words = ["balloon-plugin", *words]
     logging.basicConfig(format="%(message)s", level=arguments.log_level)
     try:
         code: int = arguments.run(arguments)
@@ -41,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(named: list[str]) -> argparse.ArgumentParser:
     parser = Parser(
         prog="balloon-plugin",
         description="A virtio memory balloon that works out whether a guest's driver "
@@ -49,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in _COMMANDS:
-        module.add(commands)
+    for name in [name for name in named if name in _COMMANDS] or _COMMANDS:
+        importlib.import_module(f"balloon_plugin.cli.{name}").add(commands)
     return parser

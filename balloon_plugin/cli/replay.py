@@ -10,7 +10,8 @@ from typing import Any
 
 from balloon_plugin import narrate, show
 from balloon_plugin.browse import Browser
-from balloon_plugin.cli.parsing import command, report_file
+from balloon_plugin.cli.outputs import report_file
+from balloon_plugin.cli.parsing import command
 from balloon_plugin.errors import HostError
 from balloon_plugin.replay import Replayed, Session, conclude, replay
 from balloon_plugin.report import replay_page, write

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from balloon_plugin import show
-from balloon_plugin.cli.parsing import add_outputs, command, workers
+from balloon_plugin.cli.outputs import add_outputs
+from balloon_plugin.cli.parsing import command, workers
 from balloon_plugin.compare.records import as_csv
 from balloon_plugin.report import sweep_page, write
 from balloon_plugin.sweep import (
