@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from balloon_plugin import core
-from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     GuestFacts,
     PagesDeflated,
@@ -107,11 +106,7 @@ class Inventory:
 
         :raises HostError: if the host's page cannot be one.
         """
-        size = facts.host_page_size
-        if size < PAGE_SIZE or size & (size - 1):
-            message = f"a host page of {size} bytes: give a power of two, 4096 or more"
-            raise HostError(message)
-        ledger = Ledger(facts.ram, size)
+        ledger = Ledger(facts.ram, facts.host_page_size)
         ledger.take_over(self._ledger)
         self._facts, self._ledger = facts, ledger
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 
 import pytest
 
@@ -25,22 +26,20 @@ def gone(mapping):
     return [at // PAGE for at in range(0, len(mapping), PAGE) if not mapping[at]]
 
 
-def takes_vectors():
-    with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE) as page:
-        return advise(page, mmap.MADV_DONTNEED, [(0, PAGE)]) == PAGE
+LINUX = tuple(map(int, re.findall("[0-9]+", os.uname().release)[:2]))
 
-
+# Not what `advise` itself says: it would hide that it is broken.
 needs_it = pytest.mark.skipif(
-    not takes_vectors(), reason="process_madvise of one's own memory: Linux 6.14"
+    LINUX < (6, 14), reason="process_madvise of one's own memory: Linux 6.14"
 )
 
 
 @needs_it
 def test_all_ranges_in_a_few_calls(mapping):
-    ranges = [(page * PAGE, PAGE) for page in range(0, 4096, 2)]
+    ranges = [(page * PAGE, PAGE) for page in range(0, 4096, 3)]
 
-    assert advise(mapping, mmap.MADV_DONTNEED, ranges) == 2048 * PAGE
-    assert gone(mapping) == list(range(0, 4096, 2))
+    assert advise(mapping, mmap.MADV_DONTNEED, ranges) == 1366 * PAGE
+    assert gone(mapping) == list(range(0, 4096, 3))
 
 
 @needs_it
@@ -52,9 +51,9 @@ def test_ranges_of_any_size(mapping):
 
 
 @needs_it
-@pytest.mark.parametrize("place", [0, 500, 1024, 2047])
+@pytest.mark.parametrize("place", [0, 1000, 1024, 2047, 4095])
 def test_it_ends_where_the_kernel_refuses(mapping, place):
-    ranges = [(page * PAGE, PAGE) for page in range(2048)]
+    ranges = [(page * PAGE, PAGE) for page in range(4096)]
     ranges[place] = (ranges[place][0] + 1, PAGE)
 
     taken = advise(mapping, mmap.MADV_DONTNEED, ranges)

@@ -125,6 +125,31 @@ def test_what_the_driver_took_back_it_is_not_asked_for_again():
     assert made.target() == 40
 
 
+def test_what_a_driver_sent_unasked_is_no_reason_for_more():
+    made = following()
+    made.device.set_target(100)
+    made.inflate(*range(10))
+    made.device.set_inhibited(WHY)
+    made.inflate(*range(10, 30))
+
+    made.deflate(*range(5))
+    made.device.set_target(100)
+
+    assert made.device.query().ballooned == 25
+    assert made.target() == 10
+
+
+def test_another_reason_answers_nobody():
+    made = following()
+    made.device.set_inhibited(WHY)
+    made.device.set_target(100)
+    made.forget()
+
+    made.device.set_inhibited("another device is")
+
+    assert made.recorder.of(TargetAnswered) == []
+
+
 @pytest.mark.parametrize("gate", [SHUT, REFUSING])
 def test_what_the_policy_answers_counts_more(gate):
     made = rig(ScriptedPolicy(gate))

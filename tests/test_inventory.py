@@ -315,6 +315,17 @@ def test_a_number_outside_ram_stays_outside_when_it_is_scaled():
     assert len(made.faults) == 1
 
 
+def test_of_a_buffer_so_many_entries_count_as_the_policy_says():
+    made = opened(gate=replace(OPEN, entries=2))
+
+    made.inflate(1, 2, 7)
+    made.deflate(1, 7, 2)
+
+    assert made.host.discards == [(1, 2)]
+    assert made.recorder.of(PagesInflated) == [PagesInflated((1, 2, 7))]
+    assert made.device.query().ballooned == 1
+
+
 def test_deflated_pages_are_read_the_same_way():
     made = opened(gate=reading(swap_pfns=True))
     made.inflate(0x0100_0000, 0x0200_0000)

@@ -57,6 +57,13 @@ def test_with_small_host_pages_all_is_ripe(accumulate):
     assert ledger.ripe([(1, 5), (9, 1)], accumulate=accumulate) == [(1, 5), (9, 1)]
 
 
+def test_host_pages_may_have_two_pieces():
+    ledger = Ledger(ranges((0, 100)), 8 * KIB)
+    ledger.inflate([(1, 4)])
+
+    assert ledger.ripe([(1, 4)], accumulate=False) == [(2, 2)]
+
+
 def test_only_whole_host_pages_are_ripe():
     ledger = Ledger(ranges((0, 100)), 16 * KIB)
     ledger.inflate([(1, 12), (20, 4)])
@@ -168,6 +175,18 @@ def test_a_ledger_takes_over_what_is_still_ram():
     assert (new.pages, new.reclaimed) == (13, 8)
 
 
+def test_a_ledger_takes_over_what_came_in_any_order():
+    old = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    for page in (3 * CHUNK, CHUNK - 1, CHUNK):
+        old.inflate([(page, 1)])
+    old.mark_reclaimed([(3 * CHUNK, 1)])
+
+    new = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    new.take_over(old)
+
+    assert saved(new) == ([(CHUNK - 1, 2), (3 * CHUNK, 1)], [(3 * CHUNK, 1)])
+
+
 def test_a_record_is_taken_over_through_json():
     ledger = Ledger(ranges((0, 100)), 4 * KIB)
     ledger.inflate([(2, 3), (90, 10)])
@@ -221,6 +240,9 @@ def test_a_ledger_that_was_emptied_or_loaded_saves_nothing_of_before():
 
     ledger.deflate([(5, 1)])
     assert ledger.save() == nothing
+    ledger.inflate([(5, 1), (CHUNK, 1)])
+    ledger.deflate([(CHUNK, 1)])
+    assert ledger.save() == full
     ledger.load(full)
     assert ledger.save() == full
     ledger.load(nothing)
@@ -310,6 +332,8 @@ def test_an_idle_ledger_costs_nothing_and_an_emptied_one_neither():
     assert not ledger._chunks
 
     ledger.inflate([(CHUNK - 1, 2)])
+    ledger.deflate([(3 * CHUNK, 1)])
+    ledger.mark_reclaimed([(3 * CHUNK, 1)])
     assert sum(map(len, ledger._chunks.values())) == 2 * CHUNK
 
     ledger.deflate([(0, 3 * CHUNK)])
@@ -358,6 +382,15 @@ def test_no_more_is_kept_than_was_asked_for(most):
     assert sum(count for _, count in kept) == min(most, 20)
     assert kept[-1][0] + kept[-1][1] <= 3 * CHUNK + 5
     assert ledger.kept(3 * CHUNK - 1, 100) == [(3 * CHUNK, 5)]
+
+
+def test_what_is_kept_is_in_order_whatever_came_first():
+    ledger = Ledger(ranges((0, 4 * CHUNK)), 4 * KIB)
+    for page in (3 * CHUNK, 5, CHUNK):
+        ledger.inflate([(page, 1)])
+
+    assert ledger.kept(0, 2) == [(5, 1), (CHUNK, 1)]
+    assert ledger.kept(CHUNK + 1, 2) == [(3 * CHUNK, 1)]
 
 
 def test_what_is_kept_is_split_where_ranges_of_ram_meet():
