@@ -17,10 +17,10 @@ from unittest import mock
 
 import pytest
 from command_line import command
-from console_guest import ConsoleGuest
+from console_guest import SOCKET, ConsoleGuest
 from huge_pages import pool_of
 from hypothesis import settings
-from mortal_daemon import Mortal
+from mortal_daemon import Mortal, Relayed
 from walkthrough import Terminal, checkout
 
 from balloon_plugin import cli
@@ -110,6 +110,24 @@ def mortal(tmp_path):
     mortal = Mortal(tmp_path)
     yield mortal
     mortal.close()
+
+
+@pytest.fixture
+def relayed(mortal, tmp_path):
+    """Give a function that begins a relay from a guest in a folder to the daemon."""
+    with contextlib.ExitStack() as stack:
+
+        def relayed(*, packed):
+            if not packed:
+                mortal.kill()
+                mortal.packed = False
+                mortal.start()
+            (tmp_path / "guest").mkdir()
+            relay = Relayed(tmp_path / "guest" / SOCKET, mortal)
+            stack.callback(relay.close)
+            return relay
+
+        yield relayed
 
 
 @pytest.fixture

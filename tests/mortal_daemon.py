@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 import time
 
 from command_line import command
-from console_guest import PATIENCE
+from console_guest import PATIENCE, SOCKET
 
 from balloon_plugin import control
 
@@ -25,26 +26,41 @@ def until(what):
         time.sleep(0.02)
 
 
+WITHOUT_PACKED = """
+import sys
+from balloon_plugin.cli import main
+from balloon_plugin.hosts.vhost_user import protocol
+protocol.TRANSPORT &= ~(1 << 34)
+sys.exit(main())
+"""
+"""A daemon as it was before it knew of packed rings, which newer kernels prefer."""
+
+
 class Mortal:
     """The daemon in a process of its own, with its state, socket and log in a folder.
 
     :param words: more of its command line.
     :ivar socket: where it listens for a front end.
     :ivar size: what its status calls the size of a balloon.
+    :ivar packed: whether the next daemon knows of packed rings.
     """
 
     def __init__(self, folder, *words):
         self._folder = folder
         self._words = words
         self.size = "actual"
-        self.socket = folder / "back"
+        self.socket = folder / SOCKET
+        self.packed = True
         self._log = (folder / "log").open("a")
         self.start()
 
     def start(self):
-        words = ("serve", "--socket", "back", "--state", ".", "--control", "control")
+        words = ["serve", "--socket", SOCKET, "--state", ".", "--control", "control"]
+        words += self._words
         self._process = subprocess.Popen(  # noqa: S603 - it is our own
-            command(*words, *self._words),
+            command(*words)
+            if self.packed
+            else [sys.executable, "-c", WITHOUT_PACKED, *words],
             cwd=self._folder,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -76,6 +92,32 @@ class Mortal:
     @property
     def status(self):
         return self.ask("query-balloon-status")
+
+
+class Relayed:
+    """The relay in a process of its own, which lives as long as the guest.
+
+    :param front: the socket for the guest.
+    :param mortal: the daemon.
+    """
+
+    def __init__(self, front, mortal):
+        words = ("relay", "--socket", front, "--to", mortal.socket.parent)
+        self._process = subprocess.Popen(  # noqa: S603 - it is our own
+            command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert ": waiting for a front end" in self._process.stdout.readline()
+
+    def end(self):
+        """End it, and return what is in its log."""
+        self._process.terminate()
+        _, log = self._process.communicate(timeout=PATIENCE)
+        assert self._process.returncode == 0
+        return log
+
+    def close(self):
+        self._process.kill()
+        self._process.communicate()
 
 
 def die_and_go_on(mortal, guest, deaths):

@@ -1,8 +1,8 @@
 """Real kernels in QEMU, when their daemon dies, and when QEMU does.
 
 The generic vhost-user device of QEMU 11 cannot connect again: docs/vhost-user.md tells
-why. What QEMU does nevertheless is seen here, and what the daemon makes of a front end
-that connects again: of QEMU with a device that can, and of a relay in QEMU's stead.
+why. What QEMU does nevertheless is seen here, and that a guest goes on where something
+connects again: QEMU itself, with a device that can, and the relay in QEMU's stead.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from console_guest import SOCKET, EndedError
+from joint import Joint
 from mortal_daemon import KEPT, MEBIBYTE, Mortal, die_and_go_on, until
 from real_guests import Life, find_tools, options_for
-from relay import Joint, Relay
 
 from balloon_plugin.boot.qemu import Transport, find_qemu
 from balloon_plugin.control.client import Client
@@ -34,6 +34,8 @@ USED = 100
 
 ABORTS = "vhost_dev_start: Assertion `hdev->vhost_ops' failed"
 """How QEMU 11 ends when a back end comes again, whoever connects to whom."""
+
+PACKED = 1 << 34
 
 LITTLE = Life("arm64le-4k", transport=Transport.PCI)
 BIG = Life("arm64be-4k")
@@ -73,20 +75,18 @@ def keeps(guest):
     ids=["little-endian, split", "little-endian, packed", "big-endian, legacy"],
 )
 def test_a_guest_goes_on_when_its_daemon_is_killed(
-    begin_guest, machine_of, mortal, tmp_path, life, packed
+    begin_guest, machine_of, mortal, relayed, life, packed
 ):
-    (tmp_path / "guest").mkdir()
-    hidden = 0 if packed else 1 << 34
-    relay = Relay(tmp_path / "guest" / SOCKET, mortal.socket, hidden)
+    relay = relayed(packed=packed)
     guest = begin_guest(machine_of(life), "guest", MEMORY)
     before = settle(guest, mortal)
+    assert bool(mortal.status["features"] & PACKED) == packed
 
     die_and_go_on(mortal, guest, DEATHS)
 
-    assert relay.connected > DEATHS
     assert guest.ask("device").total == before.total
     assert guest.power_off() == 0
-    relay.join()
+    assert relay.end().count("the daemon is there") == DEATHS
 
 
 # --- the daemon dies, and QEMU is alone with that -----------------------------------
@@ -101,7 +101,7 @@ class Direct:
         self.driver = machine.driver
 
     def prepare(self, folder, _socket, memory):
-        socket = os.path.relpath(self._folder / "back", folder)
+        socket = os.path.relpath(self._folder / SOCKET, folder)
         return self.changed(self._machine.prepare(folder, socket, memory))
 
     def changed(self, words):
@@ -120,7 +120,7 @@ class Listening(Direct):
         """Let QEMU and the daemon find each other, until QEMU ends."""
         front = self._folder / "guest" / "front"
         until(front.exists)
-        joint = Joint(front, self._folder / "back")
+        joint = Joint(front, self._folder / SOCKET)
         try:
             yield
         finally:

@@ -11,7 +11,6 @@ import time
 import pytest
 from console_guest import SOCKET
 from mortal_daemon import KEPT, MEBIBYTE, die_and_go_on, until
-from relay import Relay
 
 from balloon_plugin import make_device
 from balloon_plugin.boot.uml import find_uml
@@ -23,6 +22,7 @@ LONG = os.environ.get("BALLOON_LONG") == "1"
 SECONDS = 60.0 if LONG else 5.0
 DEATHS = 20 if LONG else 4
 MANY = 24
+PACKED = 1 << 34
 
 
 @pytest.fixture(scope="module")
@@ -125,19 +125,17 @@ def test_targets_at_random_cost_the_guest_nothing(daemon, guests, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
-def test_a_guest_goes_on_when_its_daemon_is_killed(mortal, guests, tmp_path, packed):
-    (tmp_path / "guest").mkdir()
-    hidden = 0 if packed else 1 << 34
-    relay = Relay(tmp_path / "guest" / SOCKET, mortal.socket, hidden)
+def test_a_guest_goes_on_when_its_daemon_is_killed(mortal, relayed, guests, packed):
+    relay = relayed(packed=packed)
     guest = guests("guest", 128)
     guest.boot()
     before = guest.ask(f"alloc {KEPT}")
     guest.load()
     until(lambda: mortal.status["accepted"])
+    assert bool(mortal.status["features"] & PACKED) == packed
 
     die_and_go_on(mortal, guest, DEATHS)
 
-    assert relay.connected > DEATHS
     assert guest.ask("device").total == before.total
     assert guest.power_off() == 0
-    relay.join()
+    assert relay.end().count("the daemon is there") == DEATHS

@@ -20,7 +20,16 @@ from balloon_plugin.errors import BalloonError
 
 __all__ = ["main"]
 
-_COMMANDS: Final = ("compare", "sweep", "boot", "serve", "ctl", "replay", "policies")
+_COMMANDS: Final = (
+    "compare",
+    "sweep",
+    "boot",
+    "serve",
+    "relay",
+    "ctl",
+    "replay",
+    "policies",
+)
 """In the order of the help. Each is a module here, and imported only if it is meant:
 to import all takes longer than most of them do."""
 

@@ -7,9 +7,6 @@ import contextlib
 import functools
 import logging
 import re
-import resource
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +21,7 @@ from balloon_plugin.cli.parsing import (
     member,
     size,
 )
+from balloon_plugin.cli.process import allow_descriptors, end_by_signals
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder, Event
 from balloon_plugin.features import DeviceOptions
@@ -90,8 +88,8 @@ def add(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until interrupted or terminated."""
     with Daemon() as daemon, contextlib.ExitStack() as stack:
-        _end_by_signals(daemon)
-        _allow_descriptors()
+        end_by_signals(daemon.stop)
+        allow_descriptors()
         companions = Companions(arguments, stack)
         slots = _add_slots(daemon, companions, arguments)
         guests = {name: slot.device for name, slot in slots.items()}
@@ -186,28 +184,6 @@ def _add_slot(
         page_size=arguments.page_size,
         state=state / f"{name}.state" if state else None,
     )
-
-
-def _allow_descriptors() -> None:
-    """Take all descriptors that we may have: a guest can need some 300 of them."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _end_by_signals(daemon: Daemon) -> None:
-    """Let the first signal end the daemon, and none disturb it as it clears up."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    ending = threading.Event()
-
-    def end(*_: object) -> None:
-        # Python puts its handlers away some time before the process is gone.
-        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-        if not ending.is_set():
-            ending.set()
-            daemon.stop()
-
-    for number in numbers:
-        signal.signal(number, end)
 
 
 class _Narrator:

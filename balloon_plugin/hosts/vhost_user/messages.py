@@ -36,6 +36,7 @@ from balloon_plugin.layouts import (
 )
 
 __all__ = [
+    "ANSWERED",
     "MAX_FDS",
     "MAX_PAYLOAD",
     "Assembler",
@@ -45,6 +46,7 @@ __all__ = [
     "backend_request",
     "misfit",
     "reply",
+    "request",
 ]
 
 MAX_PAYLOAD: Final = 4096
@@ -132,6 +134,26 @@ _FORMS: Final = {
 }
 """Every request that is understood; :mod:`requests` handles the same."""
 
+ANSWERED: Final = frozenset(
+    {
+        _R.GET_FEATURES,
+        _R.SET_LOG_BASE,
+        _R.GET_VRING_BASE,
+        _R.GET_PROTOCOL_FEATURES,
+        _R.GET_QUEUE_NUM,
+        _R.GET_CONFIG,
+        _R.GET_INFLIGHT_FD,
+        _R.GET_MAX_MEM_SLOTS,
+        _R.GET_STATUS,
+        _R.SET_DEVICE_STATE_FD,
+        _R.CHECK_DEVICE_STATE,
+    }
+)
+"""Requests with a reply of their own: need_reply "brings no behavioural change".
+
+They cannot be acknowledged, nor refused but by ending the connection.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -186,13 +208,16 @@ class NonsenseError(Exception):
 
 
 class Assembler:
-    """One front end's byte stream, cut into messages.
+    """The byte stream of one side, cut into messages.
 
     File descriptors belong to the message with whose bytes they arrive. So nobody may
     read past the end of a message: read :attr:`wanted` bytes, then :meth:`feed` them.
+
+    :param replies: whether it is that of a back end, and all are replies.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, replies: bool = False) -> None:
+        self._replies = replies
         self._data = bytearray()
         self._fds: list[int] = []
         self._size = _header.size
@@ -224,8 +249,10 @@ class Assembler:
         _code, flags, size = _header.unpack(self._data)
         if flags & VHOST_USER_VERSION_MASK != VHOST_USER_VERSION:
             raise BrokenStreamError(f"flags {flags:#x} are not of protocol version 1")
-        if flags & VHOST_USER_REPLY_MASK:
-            raise BrokenStreamError("a reply came where a request was expected")
+        if bool(flags & VHOST_USER_REPLY_MASK) != self._replies:
+            came = "a request" if self._replies else "a reply"
+            wanted = "a reply" if self._replies else "a request"
+            raise BrokenStreamError(f"{came} came where {wanted} was expected")
         if size > MAX_PAYLOAD:
             raise BrokenStreamError(
                 f"a payload of {size} bytes is longer than {MAX_PAYLOAD}"
@@ -240,11 +267,17 @@ class Assembler:
             bytes(self._data[_header.size :]),
             tuple(self._fds),
         )
-        self.__init__()  # type: ignore[misc]
+        self.__init__(replies=self._replies)  # type: ignore[misc]
         return message
 
 
-# --- replies and requests of ours ---------------------------------------------------
+# --- what is sent -------------------------------------------------------------------
+
+
+def request(code: int, payload: bytes) -> bytes:
+    """Return a request to a back end, which is asked to acknowledge it."""
+    flags = VHOST_USER_VERSION | VHOST_USER_NEED_REPLY_MASK
+    return _header.pack(code, flags, len(payload)) + payload
 
 
 def reply(code: int, payload: bytes) -> bytes:

@@ -8,6 +8,7 @@ which request brings which. Sections in quotes are those of QEMU's
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from balloon_plugin.events import ByteOrder
@@ -44,7 +45,9 @@ __all__ = [
     "number",
     "pack_config",
     "pack_inflight",
+    "pack_memory_table",
     "pack_number",
+    "pack_region",
     "pack_vring_state",
     "region",
     "ring_fd",
@@ -219,6 +222,17 @@ def pack_number(value: int) -> bytes:
 def pack_vring_state(index: int, num: int) -> bytes:
     """Return a vring state description."""
     return _vring_state.pack(index, num)
+
+
+def pack_memory_table(regions: Sequence[Region]) -> bytes:
+    """Return a table of memory regions."""
+    head = _table_head.pack(len(regions), 0)
+    return head + b"".join(_region.pack(*region) for region in regions)
+
+
+def pack_region(region: Region) -> bytes:
+    """Return a single memory region description."""
+    return _single_region.pack(0, *region)
 
 
 def pack_config(offset: int, flags: int, data: bytes) -> bytes:

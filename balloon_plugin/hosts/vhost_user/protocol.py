@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user import messages, payloads
@@ -33,26 +32,6 @@ __all__ = ["Protocol", "Turn"]
 
 _R = VhostUserRequest
 _P = VhostUserProtocolFeature
-
-_ANSWERED: Final = frozenset(
-    {
-        _R.GET_FEATURES,
-        _R.SET_LOG_BASE,
-        _R.GET_VRING_BASE,
-        _R.GET_PROTOCOL_FEATURES,
-        _R.GET_QUEUE_NUM,
-        _R.GET_CONFIG,
-        _R.GET_INFLIGHT_FD,
-        _R.GET_MAX_MEM_SLOTS,
-        _R.GET_STATUS,
-        _R.SET_DEVICE_STATE_FD,
-        _R.CHECK_DEVICE_STATE,
-    }
-)
-"""Requests with a reply of their own: need_reply "brings no behavioural change".
-
-They cannot be acknowledged, nor refused but by ending the connection.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +90,7 @@ class Protocol:
         return None if message is None else self._turn(message)
 
     def _turn(self, message: Message) -> Turn:
-        waits = message.needs_reply and message.code not in _ANSWERED
+        waits = message.needs_reply and message.code not in messages.ANSWERED
         row = Requests.HANDLERS.get(message.code)
         if row is None:
             problem = f"{message.name} is not supported"

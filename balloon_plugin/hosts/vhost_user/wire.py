@@ -11,7 +11,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from balloon_plugin.hosts.vhost_user.messages import MAX_FDS
@@ -96,10 +96,11 @@ class Wire:
         """Leave a descriptor that arrived to the caller."""
         self._loose.remove(fd)
 
-    def close_loose(self) -> None:
-        """Close the descriptors that arrived and that nobody owns."""
-        while self._loose:
-            os.close(self._loose.pop())
+    def close_loose(self, kept: Collection[int] = ()) -> None:
+        """Close the descriptors that arrived and that nobody owns, but those kept."""
+        for fd in self._loose.difference(kept):
+            self._loose.remove(fd)
+            os.close(fd)
 
     def close(self) -> None:
         """Close the socket and what is left of what it brought."""

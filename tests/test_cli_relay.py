@@ -1,0 +1,94 @@
+"""``balloon-plugin relay``: a process that holds front ends while ``serve`` dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+
+import pytest
+from command_line import Guest, command, names_in, until
+
+
+@pytest.fixture
+def relay(folder):
+    """Start ``relay`` and wait for it; afterwards it is gone, whatever happened."""
+    with contextlib.ExitStack() as stack:
+
+        def relay(*words):
+            process = subprocess.Popen(  # noqa: S603 - it is our own
+                command("relay", *words),
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            for _ in range(words.count("--socket")):
+                assert ": waiting for a front end" in process.stdout.readline()
+            return process
+
+        yield relay
+
+
+IMPOSSIBLE = (
+    "the socket no/a cannot be made: No such file or directory; choose another path"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            "--socket a --to .",
+            "a cannot be the socket of the daemon as well: let --to be another folder",
+        ),
+        (
+            "--socket x/a --socket y/a --to back",
+            "two front ends would have back/a: name one otherwise",
+        ),
+        ("--socket no/a --to back", IMPOSSIBLE),
+    ],
+)
+@pytest.mark.usefixtures("folder", "signals")
+def test_what_cannot_be_is_refused(refused, words, sentence):
+    assert refused("relay", *words.split()) == sentence
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_its_sockets_are_gone(relay, folder, number):
+    relayed = relay("--socket", "a", "--socket", "b", "--to", "back")
+    assert names_in(folder) == ["a", "b"]
+
+    relayed.send_signal(number)
+
+    assert relayed.wait(10) == 0
+    assert names_in(folder) == []
+    assert relayed.stderr.read() == ""
+
+
+def test_guests_go_on_while_the_daemon_is_killed(relay, serve, ctl, folder):
+    (folder / "back").mkdir()
+    words = ("--control", "c", "--state", ".", "--policy", "none")
+    sockets = ("--socket", "back/a", "--socket", "back/b")
+    relayed = relay("--socket", "a", "--socket", "b", "--to", "back")
+    with contextlib.closing(Guest("a")) as one, contextlib.closing(Guest("b")) as other:
+        for times in range(1, 4):
+            served = serve(*sockets, *words)
+            for name, guest in (("a", one), ("b", other)):
+                until(lambda name=name: ctl("c", "query", name)["driver"])
+                guest.offer(0, 0)
+                os.eventfd_write(guest.fds["kick0"], 1)
+                until(lambda guest=guest, times=times: guest.used(0) == times)
+            served.kill()
+            served.wait()
+
+        relayed.terminate()
+        _, log = relayed.communicate(timeout=10)
+
+    assert relayed.returncode == 0
+    assert log.count("a: the daemon is there") == 3
+    assert log.count("b: the daemon is there") == 3
+    assert "Traceback" not in log
