@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from command_line import command
 from console_guest import PATIENCE, SOCKET
@@ -88,6 +89,12 @@ class Mortal:
     def reaches(self, pages):
         """Wait until so many pages are in the balloon."""
         until(lambda: self.status[self.size] == pages)
+
+    @property
+    def has_record(self):
+        """Whether it records what is in flight with the front end (INFLIGHT_SHMFD)."""
+        maps = Path(f"/proc/{self._process.pid}/maps").read_text()
+        return "/memfd:inflight" in maps
 
     @property
     def status(self):

@@ -266,9 +266,11 @@ def test_qemu_goes_on_with_a_device_that_connects_again(
         machine = Disk(machine_of(LITTLE), tmp_path, packed)
         guest = begin_guest(machine, "guest", MEMORY)
         before = settle(guest, mortal)
+        assert mortal.has_record
 
         die_and_go_on(mortal, guest, DEATHS)
 
+        assert mortal.has_record
         until(lambda: guest.ask("device").total == before.total)
         assert guest.power_off() == 0
 
