@@ -133,8 +133,8 @@ class Service:
         return Kick(host, queue, index, partial(self.fault, session, index=index))
 
     def _close_lost(self, kick: Kick, session: Session) -> None:
-        """Ask for a reset, once, where the ring itself is lost."""
-        if kick.queue.broken is not None and not session.lost:
+        """Ask for a reset where the ring itself is lost: no queue is served after."""
+        if kick.queue.broken is not None:
             session.lost = True
             kick.fault(kick.queue.broken)
             kick.host.needs_reset()

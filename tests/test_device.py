@@ -188,6 +188,48 @@ def test_where_the_queues_are_is_told_before_their_first_buffer():
     assert len(made.recorder.of(QueueSeen)) == 4
 
 
+def test_a_queue_that_the_driver_starts_late_is_told_then():
+    made = opened()
+    late, made.host.queues[1] = made.host.queues[1], None
+
+    made.inflate(5)
+    made.inflate(6)
+    before = [event.index for event in made.recorder.of(QueueSeen)]
+    made.host.queues[1] = late
+    made.inflate(7)
+
+    assert before == [0]
+    assert [event.index for event in made.recorder.of(QueueSeen)] == [0, 1]
+    assert made.faults == []
+
+
+@pytest.mark.parametrize("index", [3, 4, 5])
+def test_a_kick_of_a_queue_that_was_not_offered_is_nothing(index):
+    made = opened()
+
+    assert made.device.queue_notify(index) is False
+    assert made.faults == []
+
+
+def test_time_passes_for_a_device_without_statistics():
+    made = opened(statistics=False)
+    made.device.driver_ready()
+    made.forget()
+
+    made.device.tick()
+
+    assert made.log == []
+
+
+def test_an_empty_buffer_comes_back_and_is_shown_to_nobody():
+    made = opened()
+
+    head = made.inflate()
+
+    assert made.inflateq.returned == [head]
+    assert made.recorder.of(PagesInflated) == []
+
+
 def test_a_spurious_kick_does_nothing():
     made = opened()
     made.forget()
@@ -462,6 +504,17 @@ def test_a_broken_ring_asks_for_a_reset_once():
     assert made.recorder.of(GuestFault) == [
         GuestFault("the driver offers 70000 buffers at once", 0)
     ]
+
+
+def test_a_ring_that_breaks_between_two_kicks_asks_for_a_reset_too():
+    made = opened()
+    made.host.queues[2].breaks = "lost"
+
+    for _ in range(3):
+        made.device.tick()
+
+    assert made.host.count("reset") == 1
+    assert made.faults == ["lost"]
 
 
 def test_with_a_broken_ring_no_queue_is_served_until_a_reset():

@@ -193,11 +193,12 @@ def test_no_id_is_ever_used_twice():
 
 
 def test_ids_that_are_used_up_do_not_begin_anew(monkeypatch):
-    monkeypatch.setattr(hinting, "_LAST", 3)
+    monkeypatch.setattr(hinting, "_FIRST", 2**32 - 2)
     made = started()
     made.device.start_hinting()
     made.device.start_hinting()
 
+    assert made.device.get_config(8, 4) == b"\xff" * 4
     with pytest.raises(HostError, match="make a new device"):
         made.device.start_hinting()
 

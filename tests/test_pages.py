@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from page_runs import KIB, ranges, runs_of
 
-from balloon_plugin.pages import clip, covered, merge, split
+from balloon_plugin.pages import clip, covered, join, merge, split
 
 # Clusters, so that there are neighbours, duplicates and gaps of one page.
 pfns = st.lists(
@@ -24,6 +24,7 @@ pfns = st.lists(
 @example([3, 3, 3])
 @example([0, 1, 3, 4])
 @example([0, 2, 2, 3])
+@example([0, 3])
 def test_merge_is_the_runs_of_the_set(pfns):
     assert merge(pfns) == runs_of(set(pfns))
 
@@ -136,3 +137,14 @@ def test_runs_are_split_after_so_many_pages(counts, pages):
     assert merge(
         page for start, count in first + rest for page in range(start, start + count)
     ) == merge(page for start, count in runs for page in range(start, start + count))
+
+
+def test_runs_are_split_between_two():
+    assert split([(0, 2), (5, 3)], 2) == ([(0, 2)], [(5, 3)])
+    assert split([(0, 2), (5, 3)], 5) == ([(0, 2), (5, 3)], [])
+
+
+def test_runs_that_touch_or_overlap_are_joined():
+    runs = [(0, 2), (4, 2), (6, 1), (6, 3), (10, 1)]
+
+    assert join(runs) == [(0, 2), (4, 5), (10, 1)]
