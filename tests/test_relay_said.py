@@ -310,6 +310,32 @@ def test_a_queue_without_addresses_is_where_it_was_left():
     assert base_of(noted(*started(), *ended), two_bytes) == 0x0201
 
 
+# --- what ends ----------------------------------------------------------------------
+
+
+RINGS = ["SET_VRING_NUM", "SET_VRING_BASE", "SET_VRING_ADDR"]
+STARTS = ["SET_VRING_KICK", "SET_VRING_ENABLE"]
+
+
+@pytest.mark.parametrize(
+    ("end", "left"),
+    [
+        (Sent("SET_STATUS", number(8)), [*RINGS, *STARTS, "SET_STATUS"]),
+        (Sent("SET_STATUS", number(0)), [*RINGS, "SET_VRING_ENABLE"]),
+        (Sent("RESET_OWNER"), [*RINGS, "SET_VRING_ENABLE", "SET_STATUS"]),
+        (Sent("RESET_DEVICE"), []),
+    ],
+)
+def test_what_ends_a_queue_or_a_driver_is_not_undone(end, left):
+    call = Sent("SET_VRING_CALL", number(0), (7,))
+    status = Sent("SET_STATUS", number(15))
+
+    said = [name for name, _, _ in again(noted(*started(), call, status, end))]
+
+    features = [] if end.request == "RESET_DEVICE" else ["SET_FEATURES"]
+    assert said == [*features, "SET_MEM_TABLE", "SET_VRING_CALL", *left]
+
+
 # --- what makes no sense ------------------------------------------------------------
 
 

@@ -90,6 +90,16 @@ def test_a_stream_that_makes_no_sense_is_broken(data, sentence):
         feed(Assembler(), data)
 
 
+def test_replies_are_cut_one_after_the_other():
+    assembler = Assembler(replies=True)
+
+    found = feed(assembler, raw(1, b"one", 5) + raw(2, b"two", 5))
+
+    assert found == [Message(1, False, b"one"), Message(2, False, b"two")]
+    with pytest.raises(BrokenStreamError, match="a request came where a reply was"):
+        feed(assembler, raw(1))
+
+
 def test_a_payload_as_long_as_allowed_is_read():
     (message,) = feed(Assembler(), raw(99, bytes(MAX_PAYLOAD)))
 
