@@ -46,14 +46,19 @@ IMPOSSIBLE = (
             "a cannot be the socket of the daemon as well: let --to be another folder",
         ),
         (
+            "--socket a --to x/..",
+            "a cannot be the socket of the daemon as well: let --to be another folder",
+        ),
+        (
             "--socket x/a --socket y/a --to back",
             "two front ends would have back/a: name one otherwise",
         ),
         ("--socket no/a --to back", IMPOSSIBLE),
     ],
 )
-@pytest.mark.usefixtures("folder", "signals")
-def test_what_cannot_be_is_refused(refused, words, sentence):
+@pytest.mark.usefixtures("signals")
+def test_what_cannot_be_is_refused(refused, folder, words, sentence):
+    (folder / "x").mkdir()
     assert refused("relay", *words.split()) == sentence
 
 

@@ -315,6 +315,16 @@ def test_one_line_tells_that_it_waits_and_one_that_it_does_not(host, caplog):
     ]
 
 
+def test_why_there_is_no_daemon_is_told_whatever_it_is(host, guest, caplog):
+    host.line._daemon = host.back.with_name("x" * 108)
+
+    host.die()
+    host.until(lambda: "AF_UNIX path too long" in caplog.text)
+
+    assert guest.fds
+    host.start()
+
+
 @pytest.mark.parametrize("waits", [True, False], ids=["with a request", "silent"])
 def test_a_guest_that_goes_meanwhile_is_let_go(host, guest, waits):
     host.die()

@@ -298,10 +298,18 @@ def test_where_nothing_can_be_seen_the_last_word_holds(more):
     assert base_of(noted(*started(), *more), blind) == 5
 
 
-def test_after_a_reset_a_queue_has_nowhere_to_stand():
-    said = noted(*started(), Sent("RESET_DEVICE"), *started()[3:5])
+def test_a_queue_need_not_be_told_where_to_begin():
+    sent = [each for each in started() if each.request != "SET_VRING_BASE"]
 
-    assert base_of(said, two_bytes) == 5
+    assert base_of(noted(*sent), two_bytes) == 0x0201
+    assert "SET_VRING_BASE" not in [name for name, _, _ in again(noted(*sent[:-1]))]
+
+
+def test_a_reset_device_has_forgotten_where_it_was():
+    again_ = [each for each in started()[2:-2] if each.request != "SET_VRING_BASE"]
+    said = noted(*started(), Sent("RESET_DEVICE"), *again_)
+
+    assert "SET_VRING_BASE" not in [name for name, _, _ in again(said, two_bytes)]
 
 
 def test_a_queue_without_addresses_is_where_it_was_left():
@@ -313,27 +321,27 @@ def test_a_queue_without_addresses_is_where_it_was_left():
 # --- what ends ----------------------------------------------------------------------
 
 
-RINGS = ["SET_VRING_NUM", "SET_VRING_BASE", "SET_VRING_ADDR"]
+RINGS = ["SET_VRING_NUM", "SET_VRING_ADDR"]
+BEGIN = ["SET_FEATURES", "SET_MEM_TABLE", "SET_VRING_BASE", "SET_VRING_CALL"]
 STARTS = ["SET_VRING_KICK", "SET_VRING_ENABLE"]
 
 
 @pytest.mark.parametrize(
-    ("end", "left"),
+    ("end", "begin", "left"),
     [
-        (Sent("SET_STATUS", number(8)), [*RINGS, *STARTS, "SET_STATUS"]),
-        (Sent("SET_STATUS", number(0)), [*RINGS, "SET_VRING_ENABLE"]),
-        (Sent("RESET_OWNER"), [*RINGS, "SET_VRING_ENABLE", "SET_STATUS"]),
-        (Sent("RESET_DEVICE"), []),
+        (Sent("SET_STATUS", number(8)), BEGIN, [*RINGS, *STARTS, "SET_STATUS"]),
+        (Sent("SET_STATUS", number(0)), BEGIN, [*RINGS, "SET_VRING_ENABLE"]),
+        (Sent("RESET_OWNER"), BEGIN, [*RINGS, "SET_VRING_ENABLE", "SET_STATUS"]),
+        (Sent("RESET_DEVICE"), ["SET_MEM_TABLE", "SET_VRING_CALL"], []),
     ],
 )
-def test_what_ends_a_queue_or_a_driver_is_not_undone(end, left):
+def test_what_ends_a_queue_or_a_driver_is_not_undone(end, begin, left):
     call = Sent("SET_VRING_CALL", number(0), (7,))
     status = Sent("SET_STATUS", number(15))
 
-    said = [name for name, _, _ in again(noted(*started(), call, status, end))]
+    said = again(noted(*started(), call, status, end))
 
-    features = [] if end.request == "RESET_DEVICE" else ["SET_FEATURES"]
-    assert said == [*features, "SET_MEM_TABLE", "SET_VRING_CALL", *left]
+    assert [name for name, _, _ in said] == begin + left
 
 
 # --- what makes no sense ------------------------------------------------------------

@@ -64,7 +64,7 @@ def _pairs(paths: list[Path], folder: Path) -> list[tuple[Path, Path]]:
     for path, daemon in zip(paths, daemons, strict=True):
         if daemons.count(daemon) > 1:
             raise HostError(f"two front ends would have {daemon}: name one otherwise")
-        if path.absolute() == daemon.absolute():
+        if path.parent.resolve() == folder.resolve():
             raise HostError(
                 f"{path} cannot be the socket of the daemon as well: let --to be "
                 "another folder"

@@ -152,7 +152,7 @@ class Line:
         try:
             self._back = Back(self._daemon, self._loop, self._heard, self._lose)
         except OSError as error:
-            self._miss(f"no daemon is on {self._daemon}: {error.strerror}")
+            self._miss(f"no daemon is on {self._daemon}: {error.strerror or error}")
             self._look_again()
             return
         self._introduction = self._talk.introduce(_look)

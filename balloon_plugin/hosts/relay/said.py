@@ -38,7 +38,6 @@ _RINGS: Final = (
     _R.SET_VRING_CALL,
     _R.SET_VRING_ERR,
     _R.SET_VRING_NUM,
-    _R.SET_VRING_BASE,
     _R.SET_VRING_ADDR,
 )
 _STARTS: Final = (_R.SET_VRING_KICK, _R.SET_VRING_ENABLE)
@@ -50,7 +49,7 @@ _NEEDED: Final = (_R.SET_VRING_NUM, _R.SET_VRING_ADDR, _R.SET_VRING_KICK)
 _OF_DEVICE: Final = frozenset(
     {_R.SET_PROTOCOL_FEATURES, *_FIRST, *_BEFORE_RINGS, *_LAST}
 )
-_OF_QUEUE: Final = frozenset({*_RINGS, *_STARTS})
+_OF_QUEUE: Final = frozenset({_R.SET_VRING_BASE, *_RINGS, *_STARTS})
 _NOTIFIERS: Final = frozenset({_R.SET_VRING_KICK, _R.SET_VRING_CALL, _R.SET_VRING_ERR})
 _RESET: Final = _OF_QUEUE - _NOTIFIERS | {_R.SET_VRING_KICK, _R.SET_FEATURES, *_LAST}
 """What RESET_DEVICE makes undone; memory and other descriptors stay."""
@@ -187,9 +186,8 @@ class Said:
         yield from self._memory()
         yield from self._of(_BEFORE_RINGS)
         for index in queues:
-            for message in self._of(_RINGS, index):
-                is_base = message.code == _R.SET_VRING_BASE
-                yield self._where_it_stands(message, look) if is_base else message
+            yield from self._where_it_stands(index, look)
+            yield from self._of(_RINGS, index)
         for index in queues:
             yield from self._of(_STARTS, index)
         yield from self._of(_LAST)
@@ -208,13 +206,14 @@ class Said:
         for region, fd in regions:
             yield _again(_R.ADD_MEM_REG, payloads.pack_region(region), fd)
 
-    def _where_it_stands(self, message: Message, look: Look) -> Message:
-        """Return SET_VRING_BASE as it is by now."""
-        index = _queue_of(message)
+    def _where_it_stands(self, index: int, look: Look) -> Iterator[Message]:
+        """Yield SET_VRING_BASE as it is by now, if it is known."""
         base = self._position(index, look) if index in self._moved else None
         if base is None:
-            return message
-        return _again(_R.SET_VRING_BASE, payloads.pack_vring_state(index, base))
+            yield from self._of((_R.SET_VRING_BASE,), index)
+        else:
+            payload = payloads.pack_vring_state(index, base)
+            yield _again(_R.SET_VRING_BASE, payload)
 
     def _position(self, index: int, look: Look) -> int | None:
         """Return where a queue stands, if that can be seen."""
