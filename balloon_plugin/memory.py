@@ -141,7 +141,7 @@ def _check(region: Region) -> None:
         )
         raise HostError(message)
     whole = region.start % PAGE_SIZE == 0 and len(data) % PAGE_SIZE == 0
-    if not whole or not data or not 0 <= region.start < region.end <= _ADDRESS_SPACE:
+    if not whole or not 0 <= region.start < region.end <= _ADDRESS_SPACE:
         message = (
             f"a region of RAM cannot be {len(data)} bytes at {region.start:#x}: give "
             f"whole pages of {PAGE_SIZE} bytes, below 2**64"

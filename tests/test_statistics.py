@@ -391,6 +391,31 @@ def test_what_was_read_before_a_queue_stopped_is_not_news():
     assert made.recorder.of(StatsReceived) == [StatsReceived((FREE,))]
     made.device.set_stats_interval(1)
     assert again.returned == [head]
+    send(made, TOTAL)
+    assert values(made) == (TOTAL,)
+
+
+def test_a_driver_may_kick_first_when_its_queue_starts_again():
+    made = started()
+    send(made, FREE)
+
+    made.host.queues[STATSQ] = again = FakeQueue(made.host, STATSQ)
+    again.offer_bytes(packed(FREE))
+    made.device.queue_notify(STATSQ)
+
+    assert made.recorder.of(StatsReceived) == [StatsReceived((FREE,))]
+    assert again.returned == []
+    assert again.waiting == 0
+
+
+def test_a_user_may_ask_first_when_a_queue_starts_again():
+    made = started()
+    send(made, FREE)
+
+    made.host.queues[STATSQ] = again = FakeQueue(made.host, STATSQ)
+    made.device.set_stats_interval(1)
+
+    assert again.returned == []
 
 
 def test_a_queue_that_stopped_while_the_driver_was_asked_brings_news():
@@ -429,9 +454,10 @@ def moved(made, **host):
 
 def test_numbers_and_their_age_are_carried():
     made = started()
+    made.host.clock = 2.0
     send(made, FREE, TOTAL)
     made.device.set_stats_interval(7)
-    made.host.clock = 3.0
+    made.host.clock = 5.0
 
     other = moved(made)
 
