@@ -10,7 +10,7 @@ from evidence_sessions import FACTS, HIGH, begun, only_4k, pages, stale
 
 from balloon_plugin.events import GuestFacts
 from balloon_plugin.policies.evidence import saved
-from balloon_plugin.policies.evidence.session import MAX_EVIDENCE, MAX_READS
+from balloon_plugin.policies.evidence.session import MAX_EVIDENCE, MAX_READS, WHOLE
 
 
 def copied(session, facts=FACTS):
@@ -93,11 +93,13 @@ def test_what_is_no_state_at_all_is_refused(state):
 
 def test_too_much_is_cut():
     state = GOOD_STATE | {
+        "buffer": [5] * 1000,
         "reads": [[value, 0] for value in range(100)],
         "evidence": [["a", "b"]] * 100,
     }
 
     loaded = saved.load(FACTS, state)
 
+    assert loaded.buffer == (5,) * WHOLE
     assert list(loaded.reads) == list(range(100))[-MAX_READS:]
     assert len(loaded.evidence) == MAX_EVIDENCE

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from balloon_plugin.errors import HostError
@@ -33,8 +33,17 @@ PARKED = Parked(
     device={"version": 1},
 )
 
+LARGEST = replace(
+    PARKED,
+    files=frozenset({(2**64 - 1, 2**64 - 1)}),
+    features=2**64 - 1,
+    queues={0: (2**32 - 1, 32768)},
+)
+
 
 @given(st.integers(0, 2**32 - 1), st.none() | SESSIONS)
+@example(2**32 - 1, None)
+@example(2**32 - 1, LARGEST)
 def test_what_is_saved_comes_back(target, session):
     saved = json.loads(json.dumps(pack(target, session)))
 
@@ -102,6 +111,7 @@ DAMAGE = [
     {"version": 0},
     {"target": -1},
     {"target": 2**32},
+    {"target": 2**32, "session": None},
     {"target": True},
     {"target": "5"},
     {"session": []},
