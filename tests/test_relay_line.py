@@ -6,11 +6,15 @@ import contextlib
 import os
 import socket
 import struct
+import tempfile
 import time
+from pathlib import Path
 from unittest import mock
 
 import pytest
 import vhost_user_traces as traces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from vhost_user_front_end import a_memfd, open_fds
 from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
 from vhost_user_traces import CODES, GUEST_RAM, USER_RAM, Sent, number, region, state
@@ -498,6 +502,52 @@ def test_noise_costs_another_guest_nothing(host, guest, tmp_path, noise):
     inflate(guest, 3)
 
     assert host.policy.seen == inflated(1, 2, 3)
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=60),
+    st.sampled_from([state(0, 1), number(0), number(0x100), traces.address(0)]),
+    st.just(traces.table(region())),
+    st.just(bytes(8) + region()),
+)
+SAYINGS = st.tuples(
+    st.sampled_from([*CODES.values(), 0, 19, 99]),
+    PAYLOADS,
+    st.lists(st.sampled_from(["memory", "kick0", "channel"]), max_size=2),
+    st.booleans(),
+)
+DEATH = None
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.one_of(SAYINGS, st.just(DEATH)), max_size=12))
+def test_whatever_is_said_and_whoever_dies_nothing_fails_and_nothing_is_left(sayings):
+    before = open_fds()
+    with tempfile.TemporaryDirectory() as folder, failures() as failed:
+        host = Relayed(Path(folder))
+        guest = Guest(host)
+        guest.settle()
+        for saying in sayings:
+            if saying is DEATH:
+                host.die()
+                host.start()
+            elif host.line is not None:
+                code, payload, fds, ack = saying
+                head = struct.pack("=III", code, 1 | ack << 3, len(payload))
+                guest.raw(head + payload, [guest.fd(name) for name in fds])
+            guest.settle()
+        guest.close()
+        host.close()
+
+    assert failed == []
+    assert open_fds() == before
+
+
+@contextlib.contextmanager
+def failures():
+    """Give a list of what only our own mistakes would leave in the log."""
+    with mock.patch.object(line._log, "exception") as failed:
+        yield failed.mock_calls
 
 
 def test_one_that_does_not_read_is_let_go(host, guest):
