@@ -21,6 +21,7 @@ from vhost_user_traces import CODES, GUEST_RAM, USER_RAM, Sent, number, region, 
 
 from balloon_plugin.hosts.relay import Relay, line
 from balloon_plugin.hosts.vhost_user import protocol
+from balloon_plugin.hosts.vhost_user.wire import LostError
 
 PATIENCE = 20
 
@@ -381,7 +382,7 @@ def test_looks_become_rarer_but_not_rare(host, guest, monkeypatch):
     for _ in range(9):
         host.line._connect()
 
-    assert looks == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1, 1, 1, 1]
+    assert looks == [0.02, 0.04, 0.08, 0.16, *[0.25] * 6]
 
 
 # --- a daemon that errs -------------------------------------------------------------
@@ -435,19 +436,66 @@ def impostor(host):
         struct.pack("=III", 1, 5, 0),  # of another size
         struct.pack("=III", 1, 5, 4000),  # half of it
         struct.pack("=III", 1, 5, 8) + number(0),  # with nothing to offer
-        (struct.pack("=III", 1, 5, 8) + number(2**64 - 1)) * 3,  # more than was asked
+        b"".join(  # always to the first
+            struct.pack("=III", 1, 5, 8) + number(value)
+            for value in (2**64 - 1, 2**64 - 1, *[0] * 50)
+        ),
     ],
 )
-def test_a_daemon_that_is_none_is_left_alone(host, guest, impostor, what):
+def test_a_daemon_that_is_none_is_left_alone(host, guest, impostor, what, caplog):
+    caplog.set_level("INFO")
     assert host.line is not None
     impostor.answer(what, 3)
 
     assert host.line is not None
+    assert "the daemon is there" not in caplog.text
     impostor.close()
     host.start()
     host.until(lambda: host.slot._host.queue(0) is not None)
     inflate(guest, 1)
     assert host.policy.seen == inflated(1)
+
+
+def test_a_daemon_that_speaks_unasked_is_left(host, guest):
+    inflate(guest, 1)
+    before = host.line._back
+    host.slot._door.visitor._wire.send(struct.pack("=III", 1, 5, 8) + number(0))
+
+    host.until(lambda: host.line._back not in (None, before))
+    host.until(lambda: host.slot._host.queue(0) is not None)
+    inflate(guest, 2)
+
+    assert host.policy.seen == inflated(1, 2)
+
+
+def test_a_daemon_that_takes_nothing_more_is_left(host, guest):
+    with mock.patch.object(host.line._back._wire, "send", side_effect=LostError):
+        guest.send(*traces.UML_READ_TARGET)
+
+    assert [code for code, _ in heard(host, guest)] == [CODES["GET_CONFIG"]]
+
+
+def test_descriptors_of_a_reply_are_handed_on_and_let_go(host):
+    guest = Guest(host)
+    guest.records = True
+    guest.start()
+    before = open_fds()
+
+    for _ in range(3):
+        os.close(guest.ask_for_record(2, 128)[1])
+
+    assert open_fds() == before
+    guest.close()
+
+
+def test_descriptors_of_a_request_are_held_as_long_as_it_holds(guest):
+    before = len(open_fds())
+
+    for _ in range(3):
+        guest.say(Sent("SET_VRING_CALL", number(0), ("call0",), ack=True))
+        guest.refused("SET_VRING_ERR", number(9), ("call0",))
+
+    assert len(open_fds()) == before
 
 
 def test_a_request_over_which_daemons_die_is_not_passed_on_for_ever(

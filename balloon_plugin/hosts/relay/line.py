@@ -36,11 +36,11 @@ _P = ParamSpec("_P")
 _SOON: Final = 0.02
 """Seconds until a daemon is looked for at first; doubled each time."""
 
-_LATEST: Final = 1.0
+_LATEST: Final = 0.25
 """Seconds between two looks at the most.
 
 Also how long a daemon has to live for its successor to be looked for soon again: one
-front end can cost it one connection a second, whatever it does.
+front end can cost it four connections a second, whatever it does.
 """
 
 
