@@ -308,6 +308,9 @@ def test_what_is_sent_says_nothing_of_this_machine():
     assert (sent.boot, sent.files, sent.queues) == ("", frozenset(), {})
     assert sent.migrated
     assert (sent.features, sent.ready, sent.device) == (3, True, {})
+    # Each of the two sides sees to it by itself.
+    assert parked.unpack(json.loads(parked.export(9, session))) == (9, sent)
+    assert parked.imported(json.dumps(parked.pack(9, session)).encode()) == (9, sent)
 
 
 def test_a_newer_state_is_a_sentence():
