@@ -139,6 +139,17 @@ def test_moving_a_page_does_not_make_the_worker_forget_its_target():
     assert is_explained(session, 256, HIGH + 256)
 
 
+def test_moving_a_page_does_not_make_the_worker_forget_an_earlier_one():
+    session = only_4k(1000)
+    session.inflate(pages(256))
+    session.read(1000)
+    session.read(5)  # by somebody else
+    session.inflate(pages(1, HIGH + 900))
+    session.deflate(pages(1))
+
+    assert is_explained(session, 256, HIGH + 256)
+
+
 def test_giving_back_pages_does_not_make_the_worker_forget_its_target():
     session = only_4k(1000)
     session.inflate(pages(100))
@@ -256,6 +267,26 @@ def test_a_page_taken_for_the_target_is_not_yet_one_moved():
     session.inflate(pages(1, HIGH + 32))
 
     assert is_explained(session, 1, HIGH + 100)
+
+
+def test_drivers_that_move_no_pages_stop_at_their_target():
+    session = begun(33, features=0)
+    session.inflate(pages(33))
+    stops = {"Linux 2.6.25", "viomb of OpenBSD or NetBSD, big-endian"}
+    assert stops < names(session)
+
+    session.inflate(pages(1, HIGH + 100))
+
+    assert names(session) == {RIGHT, BIG_4K, "Linux 2.6.26, big-endian"}
+
+
+def test_whoever_never_deflates_stops_at_its_target_too():
+    session = begun(33, features=0)
+    session.inflate(pages(33))
+
+    session.inflate(pages(256, HIGH + 100))
+
+    assert names(session) == {BIG_4K, "Linux 2.6.26, big-endian"}
 
 
 def test_old_drivers_move_no_pages():
@@ -419,6 +450,15 @@ def test_its_rest_is_that_of_the_buffer_before_in_either_direction():
     assert names(session) == {STALE}
     assert session.count == 100
     assert session.entries == 101
+
+
+def test_of_a_buffer_given_back_below_its_target_nothing_counts():
+    session, buffer = stale()
+    session.read(100)
+
+    session.deflate(buffer)
+
+    assert session.entries == 33
 
 
 @pytest.mark.parametrize(
@@ -634,3 +674,15 @@ def test_evidence_names_the_sizes_that_are_left():
     assert session.evidence[-1].shows == (
         "Only a driver that is right with pages of 4 KiB would do this."
     )
+
+
+def test_what_a_driver_said_of_its_balloon_does_not_outlast_a_buffer():
+    session = only_4k(33)
+    session.inflate(pages(33))
+    session.write(33)
+    assert session.stated
+
+    session.deflate(pages(1))
+
+    assert not session.stated
+    assert session.yielded
