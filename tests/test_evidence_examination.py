@@ -76,6 +76,15 @@ def test_a_right_driver_is_good_after_two_targets():
     assert policy.policy_verdict().defects == ()
 
 
+def test_once_it_is_believed_it_no_longer_matters_which_pages_come_back():
+    policy = after(*FILLED, *SHRUNK)
+
+    observe(policy, PagesDeflated(pages(1, HIGH + 500)))
+
+    assert seen(policy)[:2] == (GOOD, "GOOD")
+    assert shows(policy) == shows(after(*FILLED, *SHRUNK))
+
+
 def test_its_evidence_tells_the_story_in_order():
     policy = after(*FILLED, *SHRUNK)
 

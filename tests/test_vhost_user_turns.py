@@ -99,9 +99,9 @@ def test_memory_that_went_ends_the_connection(front_end):
     assert "took its memory away" in front_end.told[1][0]
 
 
-@pytest.mark.parametrize(("took", "told"), [(0.4, []), (0.5, []), (0.6, [0.6])])
+@pytest.mark.parametrize(("took", "told"), [(0.25, []), (0.5, []), (0.75, [0.75])])
 def test_after_a_long_turn_there_is_a_rest(front_end, monkeypatch, took, told):
-    clock = iter([0.0, took])
+    clock = iter([8.0, 8.0 + took])
     monkeypatch.setattr(turns, "LONG_TURN", 0.5)
     monkeypatch.setattr(turns.time, "thread_time", lambda: next(clock))
 
@@ -123,8 +123,8 @@ class Loop:
     def soon(self, call):
         self.due.append(call)
 
-    def at(self, _deadline, call):
-        self.later.append(call)
+    def at(self, deadline, call):
+        self.later.append((deadline, call))
 
     def run(self):
         due, self.due = self.due, []
@@ -165,7 +165,8 @@ def test_a_queue_has_one_turn_however_often_it_asked(queues):
     assert queues.served == [0, 1, 0]
 
 
-def test_in_a_rest_queues_wait_on_and_are_served_after_it(queues):
+def test_in_a_rest_queues_wait_on_and_are_served_after_it(queues, monkeypatch):
+    monkeypatch.setattr(turns.time, "monotonic", lambda: 8.0)
     queues.turns.soon(1)
     queues.turns.rest(1.0, queues.turns.wake)
 
@@ -173,7 +174,8 @@ def test_in_a_rest_queues_wait_on_and_are_served_after_it(queues):
     assert queues.served == []
     assert queues.turns.waits(1)
 
-    (wake,) = queues.loop.later
+    ((deadline, wake),) = queues.loop.later
+    assert deadline == 9.0
     wake()
     queues.loop.run()
     assert queues.served == [1]
