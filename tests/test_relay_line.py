@@ -20,7 +20,7 @@ from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
 from vhost_user_traces import CODES, GUEST_RAM, USER_RAM, Sent, number, region, state
 
 from balloon_plugin.hosts.relay import Relay, line
-from balloon_plugin.hosts.vhost_user import protocol
+from balloon_plugin.hosts.vhost_user import files, protocol
 from balloon_plugin.hosts.vhost_user.wire import LostError
 
 PATIENCE = 20
@@ -636,6 +636,16 @@ def test_what_a_file_has_not_got_cannot_be_seen(offset):
     assert len(line._look(fd, offset, 2)) < 2
     os.close(fd)
     assert line._look(fd, offset, 2) == b""
+
+
+def test_nobody_waits_for_a_file_of_another_process(monkeypatch):
+    fd = a_memfd(4096)
+    assert line._look(fd, 0, 2) == bytes(2)
+
+    monkeypatch.setattr(files, "_file_system", lambda _fd: files._FUSE)
+
+    assert line._look(fd, 0, 2) == b""
+    os.close(fd)
 
 
 def test_nobody_waits_for_what_is_no_file():

@@ -85,6 +85,7 @@ def test_a_daemon_is_told_what_holds():
         ({"GET_FEATURES": MODERN & ~(1 << 32)}, "the features that are in use: 0x1000"),
         ({"GET_PROTOCOL_FEATURES": REPLY_ACK}, "protocol features .* in use: 0x200$"),
         ({"GET_PROTOCOL_FEATURES": 1 << 9}, "protocol features .* in use: 0x8$"),
+        ({"SET_PROTOCOL_FEATURES": 1}, "refuses SET_PROTOCOL_FEATURES, which one"),
         ({"SET_FEATURES": 1}, "refuses SET_FEATURES, which one before carried out"),
         ({"GET_FEATURES": b""}, "reply to GET_FEATURES is not of 8 bytes"),
         ({"SET_FEATURES": b""}, "reply to SET_FEATURES is not of 8 bytes"),

@@ -82,7 +82,4 @@ class Relay:
     def _tick(self) -> None:
         for door in self._doors:
             door.tick()
-            # Nothing is read of a front end whose request waits, not even its end.
-            if door.visitor is not None and door.visitor.hung_up():
-                door.visitor.close("the front end went")
         self._loop.at(time.monotonic() + TICK, self._tick)

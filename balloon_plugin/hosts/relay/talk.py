@@ -72,8 +72,8 @@ class Talk:
         offered = _number((yield _ask(_R.GET_PROTOCOL_FEATURES)))
         needed = self.said.protocol_features | _REPLY_ACK
         _insist("protocol features", needed & ~offered)
-        yield _ask(_R.SET_PROTOCOL_FEATURES, payloads.pack_number(needed))
-        for message in self.said.again(look):
+        agreed = _ask(_R.SET_PROTOCOL_FEATURES, payloads.pack_number(needed))
+        for message in (agreed, *self.said.again(look)):
             answer = yield message
             if not _is_done(message, answer):
                 raise UnfitError(
