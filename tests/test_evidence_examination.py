@@ -76,6 +76,13 @@ def test_a_right_driver_is_good_after_two_targets():
     assert policy.policy_verdict().defects == ()
 
 
+def test_a_driver_that_was_not_seen_to_look_is_taken_to_have_looked():
+    policy = after(*FILLED[1:])
+
+    assert seen(policy) == seen(after(*FILLED))
+    assert shows(policy) == shows(after(*FILLED))
+
+
 def test_once_it_is_believed_it_no_longer_matters_which_pages_come_back():
     policy = after(*FILLED, *SHRUNK)
 

@@ -312,6 +312,15 @@ def test_it_is_woken_as_often_after_each_move():
     assert nudges(policy, range(4, 8), 50) == [5, 6]
 
 
+def test_it_is_woken_as_often_for_each_target():
+    policy = after(*FILLED, *SHRUNK)
+    assert nudges(policy, range(6), 50) == [1, 2, 4]
+
+    observe(policy, TargetRequested(60), requested=60)
+
+    assert nudges(policy, range(6, 10), 60) == [7, 8]
+
+
 def test_a_driver_that_has_its_target_sleeps_on():
     policy = after(*FILLED, *SHRUNK)
 
