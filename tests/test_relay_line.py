@@ -412,7 +412,8 @@ class Impostor:
                     sock.settimeout(PATIENCE)
                     self._host.relay.step()
                     sock.sendall(what)
-                    self._host.relay.step(0.01)
+                    for _ in range(200):
+                        self._host.relay.step()
                 self.comings += 1
 
     def close(self):
@@ -426,19 +427,23 @@ def impostor(host):
     impostor.close()
 
 
+ALL = number(2**64 - 1)
+TO_THE_FIRST = struct.pack("=III", CODES["GET_FEATURES"], 5, 8)
+
+
 @pytest.mark.parametrize(
     "what",
     [
-        b"",
-        b"HTTP/1.1 200 OK\r\n",
-        struct.pack("=III", 1, 1, 8) + number(0),  # a request
-        struct.pack("=III", 15, 5, 8) + number(0),  # to what was not asked
-        struct.pack("=III", 1, 5, 0),  # of another size
-        struct.pack("=III", 1, 5, 4000),  # half of it
-        struct.pack("=III", 1, 5, 8) + number(0),  # with nothing to offer
-        b"".join(  # always to the first
-            struct.pack("=III", 1, 5, 8) + number(value)
-            for value in (2**64 - 1, 2**64 - 1, *[0] * 50)
+        pytest.param(b"", id="silence"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", id="another protocol"),
+        pytest.param(struct.pack("=III", 1, 1, 8) + ALL, id="a request"),
+        pytest.param(struct.pack("=III", 15, 5, 8) + ALL, id="not to what was asked"),
+        pytest.param(struct.pack("=III", 1, 5, 0), id="of another size"),
+        pytest.param(struct.pack("=III", 1, 5, 4000), id="half a reply"),
+        pytest.param(TO_THE_FIRST + number(0), id="nothing on offer"),
+        pytest.param(
+            TO_THE_FIRST + ALL + TO_THE_FIRST + ALL + (TO_THE_FIRST + number(0)) * 50,
+            id="always to the first",
         ),
     ],
 )
@@ -529,11 +534,11 @@ def test_a_refusal_that_nobody_hears_ends_the_connection(host, guest, caplog):
 @pytest.mark.parametrize(
     "noise",
     [
-        b"GET / HTTP/1.0\r\n\r\n",
-        struct.pack("=III", 1, 1, 5000),
-        struct.pack("=III", 1, 5, 0),
-        struct.pack("=III", 99, 1, 0) * 3,
-        struct.pack("=III", 11, 1, 8) + state(200, 0),
+        pytest.param(b"GET / HTTP/1.0\r\n\r\n", id="another protocol"),
+        pytest.param(struct.pack("=III", 1, 1, 5000), id="too long"),
+        pytest.param(struct.pack("=III", 1, 5, 0), id="a reply"),
+        pytest.param(struct.pack("=III", 99, 1, 0) * 3, id="unknown"),
+        pytest.param(struct.pack("=III", 11, 1, 8) + state(200, 0), id="no such queue"),
     ],
 )
 def test_noise_costs_another_guest_nothing(host, guest, tmp_path, noise):
