@@ -298,6 +298,14 @@ def test_a_number_may_stand_for_several_pages():
     assert made.device.query().ballooned == 48
 
 
+def test_a_number_may_stand_for_two_pages():
+    made = opened(gate=reading(pages_per_pfn=2))
+
+    made.inflate(1, 2, 4)
+
+    assert made.host.discards == [(2, 4), (8, 2)]
+
+
 def test_a_number_may_stand_for_the_largest_page_of_any_cpu():
     made = opened(gate=reading(pages_per_pfn=2**18))
 
