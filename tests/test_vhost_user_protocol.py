@@ -233,6 +233,19 @@ def test_a_pause_keeps_the_session(qemu):
     assert resumed == []
 
 
+def test_a_ring_in_another_byte_order_makes_no_other_guest_of_a_live_one(qemu):
+    qemu.say(*traces.qemu_start(LEGACY, first=True, big=True))
+
+    said = qemu.say(
+        Sent("GET_VRING_BASE", state(1, 0)),
+        Sent("SET_VRING_ENDIAN", state(1, 0)),
+        Sent("SET_VRING_KICK", number(1), ("kick",)),
+    )
+
+    assert StartQueue(1, a_ring(1, LEGACY)) in said
+    assert not any(isinstance(each, DescribeGuest) for each in said)
+
+
 def test_a_queue_that_was_never_used_does_not_end_the_session(qemu):
     qemu.say(*traces.qemu_start(first=True))
     qemu.say(*traces.qemu_stop())

@@ -334,6 +334,7 @@ def test_another_guest_is_judged_anew(host, guest, restart, caplog):
 def test_a_queue_that_moved_on_without_us_shows_another_driver(host, guest, caplog):
     guest.send_pages(0, 1)
     guest.settle()
+    features = host.device.query().features
     host.restart()
     host.guests.append(Guest(host, guest))
 
@@ -341,6 +342,7 @@ def test_a_queue_that_moved_on_without_us_shows_another_driver(host, guest, capl
 
     assert "queue 0 is not where the kept session left it" in caplog.text
     assert host.device.query().ballooned == 0
+    assert host.device.query().features == features
 
 
 def test_a_guest_that_booted_meanwhile_is_judged_anew(host, guest):
