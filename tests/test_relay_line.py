@@ -20,6 +20,7 @@ from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
 from vhost_user_traces import CODES, GUEST_RAM, USER_RAM, Sent, number, region, state
 
 from balloon_plugin.hosts.relay import Relay, line
+from balloon_plugin.hosts.relay.talk import MAX_DEATHS
 from balloon_plugin.hosts.vhost_user import files, protocol
 from balloon_plugin.hosts.vhost_user.wire import LostError
 
@@ -385,6 +386,22 @@ def test_looks_become_rarer_but_not_rare(host, guest, monkeypatch):
     assert looks == [0.02, 0.04, 0.08, 0.16, *[0.25] * 6]
 
 
+def test_daemons_that_do_not_last_are_looked_for_no_sooner(host, guest, monkeypatch):
+    looks, now = [], [0.2]
+    monkeypatch.setattr(line.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(host.relay._loop, "at", lambda when, _: looks.append(when))
+    host.line._since, host.line._delay = 0.0, 0.08
+    host.die()
+    guest.settle()
+
+    # One that is lost before it was told all has not lived at all.
+    now[0] = 100.0
+    host.line._introduction = host.line._talk.introduce(line._look)
+    host.line._lose()
+
+    assert looks == [0.28, 100.16]
+
+
 # --- a daemon that errs -------------------------------------------------------------
 
 
@@ -403,8 +420,9 @@ class Impostor:
 
     def answer(self, what, comings):
         """Let so many connections be answered by that."""
-        end = self.comings + comings
-        while self.comings < end:
+        last, end = self.comings + comings, time.monotonic() + PATIENCE
+        while self.comings < last:
+            assert time.monotonic() < end
             self._host.step(0.001)
             with contextlib.suppress(BlockingIOError):
                 sock, _ = self._listener.accept()
@@ -459,6 +477,16 @@ def test_a_daemon_that_is_none_is_left_alone(host, guest, impostor, what, caplog
     host.until(lambda: host.slot._host.queue(0) is not None)
     inflate(guest, 1)
     assert host.policy.seen == inflated(1)
+
+
+def test_a_request_that_nobody_was_asked_waits_for_ever(host, guest, impostor):
+    guest.send(*traces.UML_READ_TARGET)
+    impostor.answer(b"", 2 * MAX_DEATHS)
+    impostor.close()
+
+    host.start()
+
+    assert [code for code, _ in heard(host, guest)] == [CODES["GET_CONFIG"]]
 
 
 def test_a_daemon_that_speaks_unasked_is_left(host, guest):
