@@ -347,13 +347,13 @@ def test_a_guest_that_goes_meanwhile_is_let_go(host, guest, waits):
 
 
 def test_a_daemon_with_less_is_told_and_another_one_awaited(host, guest, caplog):
+    caplog.set_level("INFO")
     inflate(guest, 1)
     host.die()
     with mock.patch.object(protocol, "TRANSPORT", protocol.TRANSPORT & ~(1 << 28)):
         host.start()
-        host.until(lambda: "has not the features" in caplog.text)
-        for _ in range(20):
-            host.step(0.002)
+        # It is asked again and again.
+        host.until(lambda: caplog.text.count(f"{host.back}: a front end conn") == 4)
         host.die()
     assert caplog.text.count("the daemon has not the features that are in use") == 1
     assert "in use: 0x10000000" in caplog.text
