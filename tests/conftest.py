@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import math
@@ -194,13 +195,13 @@ def a_machine(monkeypatch):
 
 
 @pytest.fixture
-def serve(folder):
-    """Start ``serve`` and wait for it; afterwards it is gone, whatever happened."""
+def begin(folder):
+    """Start a command that serves, and wait for it; afterwards it is gone."""
     with contextlib.ExitStack() as stack:
 
-        def serve(*words):
+        def begin(*words):
             process = subprocess.Popen(  # noqa: S603 - it is our own
-                command("serve", *words),
+                command(*words),
                 cwd=folder,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -215,7 +216,13 @@ def serve(folder):
                     line = process.stdout.readline()
             return process
 
-        yield serve
+        yield begin
+
+
+@pytest.fixture
+def serve(begin):
+    """Start ``serve`` and wait for it; afterwards it is gone, whatever happened."""
+    return functools.partial(begin, "serve")
 
 
 @pytest.fixture

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
-import subprocess
 
 import pytest
-from command_line import Guest, command, names_in, until
+from command_line import Guest, names_in, until
 
 
 @pytest.fixture
-def relay(folder):
+def relay(begin):
     """Start ``relay`` and wait for it; afterwards it is gone, whatever happened."""
-    with contextlib.ExitStack() as stack:
-
-        def relay(*words):
-            process = subprocess.Popen(  # noqa: S603 - it is our own
-                command("relay", *words),
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            stack.enter_context(process)
-            stack.callback(process.kill)
-            for _ in range(words.count("--socket")):
-                assert ": waiting for a front end" in process.stdout.readline()
-            return process
-
-        yield relay
+    return functools.partial(begin, "relay")
 
 
 IMPOSSIBLE = (

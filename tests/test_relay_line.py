@@ -64,7 +64,7 @@ class Relayed(Host):
     @property
     def line(self):
         """The front end's line."""
-        return self.relay._doors[0].visitor
+        return self.relay._slots[0].visitor
 
     def restart(self):
         """Let a daemon die and another come, and the relay find it."""

@@ -13,8 +13,7 @@ from vhost_user_front_end import Device, FrontEnd, open_fds
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
-from balloon_plugin.hosts.vhost_user import Daemon, door
-from balloon_plugin.hosts.vhost_user import daemon as module
+from balloon_plugin.hosts.vhost_user import Daemon, door, server
 
 
 @pytest.fixture
@@ -224,7 +223,7 @@ def test_a_slot_that_is_closed_while_it_rests_stays_closed(daemon, path, monkeyp
 
 
 def test_time_passes_with_and_without_a_front_end(daemon, path, monkeypatch):
-    monkeypatch.setattr(module, "TICK", 0.01)
+    monkeypatch.setattr(server, "TICK", 0.01)
     daemon._tick()
     slot = daemon.add(path, Device)
 

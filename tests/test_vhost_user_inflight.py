@@ -8,8 +8,15 @@ import struct
 
 import pytest
 import vhost_user_traces as traces
-from vhost_user_front_end import open_fds
-from vhost_user_lives import PACKED, Guest, Host, PackedGuest, inflated, killed_at
+from vhost_user_lives import (
+    PACKED,
+    Guest,
+    Host,
+    PackedGuest,
+    a_host,
+    inflated,
+    killed_at,
+)
 from vhost_user_traces import Sent, number
 
 INFLIGHT, INDIRECT_DESC = 1 << 12, 1 << 28
@@ -19,11 +26,8 @@ AT = {Guest: 128 * 16 + 64, PackedGuest: 128 * 32 + 64}
 
 @pytest.fixture
 def host(tmp_path):
-    before = open_fds()
-    host = Host(tmp_path)
-    yield host
-    host.daemon.close()
-    assert open_fds() == before
+    with a_host(tmp_path) as host:
+        yield host
 
 
 def recording(kind, host, before=None):

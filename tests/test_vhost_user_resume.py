@@ -7,7 +7,7 @@ import errno
 import pytest
 import vhost_user_traces as traces
 from vhost_user_front_end import FrontEnd, open_fds
-from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
+from vhost_user_lives import Guest, Host, PackedGuest, a_host, inflated, killed_at
 from vhost_user_traces import Sent, number, state
 
 from balloon_plugin import make_device
@@ -17,11 +17,8 @@ from balloon_plugin.hosts import state_file
 
 @pytest.fixture
 def host(tmp_path):
-    before = open_fds()
-    host = Host(tmp_path)
-    yield host
-    host.daemon.close()
-    assert open_fds() == before
+    with a_host(tmp_path) as host:
+        yield host
 
 
 @pytest.fixture

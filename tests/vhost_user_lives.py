@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import mmap
 import os
@@ -11,7 +12,7 @@ import sys
 
 import vhost_user_traces as traces
 from ring import PackedDriverRing
-from vhost_user_front_end import FrontEnd
+from vhost_user_front_end import FrontEnd, open_fds
 from vhost_user_traces import GUEST_RAM, Sent, number, state
 
 from balloon_plugin import hookimpl, make_device
@@ -99,6 +100,16 @@ class Host:
     def restart(self):
         self.die()
         self.start()
+
+
+@contextlib.contextmanager
+def a_host(folder):
+    """Have a host in a folder; in the end no descriptor may be left of it."""
+    before = open_fds()
+    host = Host(folder)
+    yield host
+    host.daemon.close()
+    assert open_fds() == before
 
 
 class Guest(FrontEnd):

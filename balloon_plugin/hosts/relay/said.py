@@ -144,7 +144,7 @@ class Said:
         """Note that a ring stopped, and where."""
         index = _queue_of(message)
         self._said.pop((_R.SET_VRING_KICK, index), None)
-        self._note_of_queue(Message(_R.SET_VRING_BASE, True, answer))  # noqa: FBT003
+        self._note_of_queue(_again(_R.SET_VRING_BASE, answer))
 
     def _set_status(self, message: Message, _answer: bytes) -> None:
         if not payloads.number(message.payload):
@@ -247,7 +247,7 @@ _INDEX: Final = 2
 
 
 def _again(code: VhostUserRequest, payload: bytes, *fds: int) -> Message:
-    return Message(code, True, payload, fds)  # noqa: FBT003
+    return Message(code, needs_reply=True, payload=payload, fds=fds)
 
 
 def _queue_of(message: Message) -> int:

@@ -10,20 +10,19 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user.connection import Connection
-from balloon_plugin.hosts.vhost_user.door import TICK, Door
+from balloon_plugin.hosts.vhost_user.door import Door
 from balloon_plugin.hosts.vhost_user.host import SlotHost
 from balloon_plugin.hosts.vhost_user.keeper import Keeper
 from balloon_plugin.hosts.vhost_user.loop import Loop
+from balloon_plugin.hosts.vhost_user.server import Server
 
 __all__ = ["Daemon", "Slot"]
 
@@ -61,7 +60,7 @@ class Slot:
             undo.callback(device.unrealize)
             self._keeper = Keeper(device, state)
             undo.callback(self._keeper.close)
-            self._door = Door(path, loop, self._let_in)
+            self._door = Door(path, loop, self._let_in, "the daemon ends")
             undo.pop_all()
 
     @property
@@ -97,7 +96,7 @@ class Slot:
 
     def close(self) -> None:
         """End the connection, unrealize the device and remove the socket."""
-        self._door.close("the daemon ends")
+        self._door.close()
         try:
             self._keeper.close()
         except HostError as error:
@@ -110,17 +109,12 @@ class Slot:
         )
 
 
-class Daemon:
+class Daemon(Server[Slot]):
     """Serves vhost-user front ends from one thread.
 
-    Also a context manager: leaving it closes everything and removes the sockets.
+    Also a context manager: leaving it closes connections, unrealizes the devices and
+    removes the sockets.
     """
-
-    def __init__(self) -> None:
-        self._loop = Loop()
-        self._slots: list[Slot] = []
-        self._closed = False
-        self._tick()
 
     def add(
         self,
@@ -154,14 +148,6 @@ class Daemon:
         self._slots.remove(slot)
         slot.close()
 
-    def run(self) -> None:
-        """Serve until :meth:`stop`; the sockets stay until :meth:`close`."""
-        self._loop.run()
-
-    def stop(self) -> None:
-        """Make :meth:`run` return, or not begin; for any thread and signal handler."""
-        self._loop.stop()
-
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the daemon's thread; return or raise what it does.
 
@@ -176,32 +162,3 @@ class Daemon:
         finally:
             for slot in self._slots:
                 slot.keep()
-
-    def step(self, timeout: float | None = 0.0) -> bool:
-        """Wait up to ``timeout`` seconds for work, do it, and say if there was any."""
-        return self._loop.step(timeout)
-
-    def close(self) -> None:
-        """Close connections, unrealize the devices and remove the sockets."""
-        if self._closed:
-            return
-        self._closed = True
-        while self._slots:
-            self._slots.pop().close()
-        self._loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _tick(self) -> None:
-        for slot in self._slots:
-            slot.tick()
-        self._loop.at(time.monotonic() + TICK, self._tick)

@@ -49,18 +49,24 @@ class Door(Generic[_V]):
         is replaced.
     :param loop: calls back.
     :param let_in: makes a visitor of a socket that was accepted.
+    :param farewell: why a visitor's connection ends with the door.
     :raises HostError: if the socket exists and is alive, or cannot be made.
 
     :ivar visitor: the front end that is there.
     """
 
     def __init__(
-        self, path: Path, loop: Loop, let_in: Callable[[socket.socket], _V]
+        self,
+        path: Path,
+        loop: Loop,
+        let_in: Callable[[socket.socket], _V],
+        farewell: str,
     ) -> None:
         self.visitor: _V | None = None
         self._path = path
         self._loop = loop
         self._let_in = let_in
+        self._farewell = farewell
         self._comings = 0
         self._file = SocketFile(path)
         self._listener = self._file.socket
@@ -74,10 +80,10 @@ class Door(Generic[_V]):
         """Note that the visitor is gone."""
         self.visitor = None
 
-    def close(self, why: str) -> None:
+    def close(self) -> None:
         """End the visitor's connection, and remove the socket."""
         if self.visitor is not None:
-            self.visitor.close(why, logging.INFO)
+            self.visitor.close(self._farewell, logging.INFO)
         self._loop.ignore(self._listener.fileno())
         self._file.close()
 
