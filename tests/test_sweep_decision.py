@@ -154,9 +154,8 @@ def test_policies_that_do_alike_are_not_told_apart():
     found = result(["a", "b"], ("x", 50, (HARMS, HARMS)), ("y", 50, (FINE, FINE)))
 
     assert decide(found).choices == ("a",)
-    assert "more guests than `a`, and leaves 0.0 points (-3.7 to 3.7) more" in told(
-        found
-    )
+    assert "harms 0.0 points (-1.9 to 1.9) more or fewer guests than `a`" in told(found)
+    assert "leaves 0.0 points (-3.7 to 3.7) more or fewer balloons" in told(found)
     assert "There is no class of guests in which it does better." in told(found)
 
 

@@ -94,7 +94,9 @@ def _compared(result: Result, other: str, pair: tuple[Difference, Difference]) -
 def _more(result: Result, difference: Difference) -> str:
     estimate = difference.estimate
     told = figures.points(estimate, result.runs)
-    unsure = ", which may be chance," if estimate.is_zero and estimate.value else ""
+    if not estimate.value:
+        return f"{told} more or fewer"
+    unsure = ", which may be chance," if estimate.is_zero else ""
     return f"{told}{unsure} {'fewer' if estimate.value < 0 else 'more'}"
 
 
