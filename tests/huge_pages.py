@@ -13,6 +13,8 @@ import mmap
 import os
 from pathlib import Path
 
+from own_memory import own
+
 from balloon_plugin.errors import HostError
 
 HUGE = 2 << 20
@@ -80,14 +82,6 @@ def shared_transparently():
         if now in ("never", "deny"):
             stack.enter_context(_changed(_SHMEM, now, "advise"))
         yield
-
-
-def own(name):
-    """Return a count of this process's memory, in bytes."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(name)
 
 
 def fill_on_huge_pages(mapping, counter):

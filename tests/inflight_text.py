@@ -117,8 +117,11 @@ class TextPacked(TextBackEnd):
                 last = self.of(last, "H", 2)
             self.entries[self.of(last, "H", 16)] = entry
         taken = sum(self.of(entry, "H", 6) for entry in self.again)
-        self.next = self.get("H", 16), self.get("B", 20)
-        self.next = self.after(self.next, taken)
+        self.next = self.after(self.position, taken)
+
+    @property
+    def position(self):
+        return self.get("H", 16), self.get("B", 20)
 
     def begin(self):
         for entry in range(self.ring.size):
@@ -126,7 +129,9 @@ class TextPacked(TextBackEnd):
         self.put("BB", 20, 1, 1)
 
     def recover(self):
-        if self.get("H", 16) != self.get("H", 18):
+        # The text compares the indices alone, and so does not see a batch that went
+        # once around the ring. The wrap counters show that.
+        if self.position != (self.get("H", 18), self.get("B", 21)):
             flags = self.ring.flags(self.get("H", 18))
             offered = AVAIL if self.get("B", 21) else USED
             if flags & (AVAIL | USED) != offered:
@@ -182,7 +187,7 @@ class TextPacked(TextBackEnd):
     def giving(self, idents):
         """Return buffers in one batch, published all at once."""
         marks = []
-        position = self.get("H", 16), self.get("B", 20)
+        position = self.position
         for ident in idents:
             entry = self.entries[ident]
             self.set(self.of(entry, "H", 4), "H", 2, self.get("H", 12))

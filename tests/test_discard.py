@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from own_memory import own
 
 from balloon_plugin.hosts import discard
 from balloon_plugin.hosts.discard import LOCK_HELD_FOR, Backing, give_back
@@ -56,14 +57,6 @@ def blocks(fd):
     return os.fstat(fd).st_blocks * 512 // PAGE
 
 
-def resident():
-    """Return this process's own pages that are in memory."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Anonymous:"):
-            return int(line.split()[1]) * 1024 // PAGE
-    raise AssertionError
-
-
 def pages_of(mapping):
     """Return which pages still hold what was written."""
     return [
@@ -98,10 +91,10 @@ def test_pages_of_a_file_on_disk_leave_the_disk(a_mapping, tmp_path):
 
 def test_private_pages_are_dropped_from_their_mapping(a_mapping):
     mapping = a_mapping(1024 * PAGE)
-    before = resident()
+    before = own("Anonymous")
 
     assert give_back([Backing(0, 1024 * PAGE, mapping)], [(24, 1000)]) == 1000
-    assert before - resident() > 900
+    assert before - own("Anonymous") == pytest.approx(1000 * PAGE, abs=100 * PAGE)
     assert pages_of(mapping) == list(range(24))
 
 

@@ -14,9 +14,9 @@ from huge_pages import (
     a_huge_memfd,
     fill_on_huge_pages,
     free,
-    own,
     shared_transparently,
 )
+from own_memory import own
 
 from balloon_plugin.hosts.discard import Backing, give_back
 

@@ -258,6 +258,27 @@ def test_whenever_another_dies_a_successor_goes_on(driver, successor):
 
 
 @formats
+@successors
+def test_a_batch_may_go_once_around_the_ring(driver, successor):
+    for moment in range(100):
+        world = driver()
+        for size in driver.lists * SIZE:
+            world.offer(size)
+        assert sum(map(len, world.out.values())) == SIZE
+        theirs = world.theirs()
+        theirs.take(SIZE)
+        died = theirs.give(SIZE, 1, moment)
+        world.collect()
+        world.offer(1)
+
+        finish(getattr(world, successor)(), world)
+        if not died:
+            break
+
+    assert moment > 3
+
+
+@formats
 def test_a_successor_may_die_while_it_returns_too(driver):
     for first, second in itertools.product(range(8), range(0, 80, 2)):
         world = driver()
