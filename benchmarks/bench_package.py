@@ -69,13 +69,14 @@ def test_what_the_import_is_made_of(book):
 
 
 IDLE = """
-    import os, pathlib, sys, tempfile
+    import pathlib, sys, tempfile
     from balloon_plugin import make_device
     from balloon_plugin.hosts.vhost_user.daemon import Daemon
 
     def kib():
-        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+        lines = pathlib.Path("/proc/self/smaps_rollup").read_text().splitlines()
+        (resident,) = [line for line in lines if line.startswith("Rss:")]
+        return int(resident.split()[1])
 
     policy, count = sys.argv[1], int(sys.argv[2])
     with tempfile.TemporaryDirectory() as folder, Daemon() as daemon:

@@ -16,11 +16,11 @@ from types import SimpleNamespace
 from typing import TypeVar
 from unittest import mock
 
+import examples  # noqa: F401 - its profiles
 import pytest
 from command_line import command
 from console_guest import SOCKET, ConsoleGuest
 from huge_pages import pool_of
-from hypothesis import settings
 from mortal_daemon import Mortal, Relayed
 from walkthrough import Terminal, checkout
 
@@ -30,10 +30,6 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.hosts.vhost_user import turns
 
 T = TypeVar("T")
-
-
-# `tox` plays with one Python what takes long, and fewer examples with the others.
-settings.register_profile("fewer", max_examples=25)
 
 
 def pytest_collection_finish():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_traces import load
 
@@ -110,7 +110,6 @@ def test_where_it_strays_that_is_shown():
     assert "now       gate   shows" in text
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(KEYS, st.integers(20, 200), st.integers(6, 60))
 def test_a_page_fits_its_terminal(keys, width, height):
     browser = Browser(STEPS, "title", "evidence")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.control.frames import Frames
@@ -30,7 +30,6 @@ def test_messages_are_cut_by_their_brackets(sent, messages):
     assert list(Frames().feed(sent)) == messages
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(), st.integers(0, 20))
 def test_nothing_is_lost_wherever_it_is_cut(sent, size):
     frames, cut = Frames(), Frames()
@@ -51,7 +50,6 @@ OBJECTS = st.recursive(
 )
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(OBJECTS, max_size=3))
 def test_objects_are_cut_apart_without_anything_between(values):
     sent = "".join(json.dumps(value) for value in values).encode()

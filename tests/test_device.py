@@ -28,7 +28,7 @@ from fakes import (
     told,
     words,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.core import MAX_BUFFER_BYTES
@@ -362,7 +362,6 @@ SPLITS = [
         max_size=8,
     )
 )
-@settings(deadline=None)  # a busy machine is no failure
 def test_each_value_of_actual_is_seen_once_and_whole(writes):
     made = rig()
 
@@ -448,7 +447,6 @@ def test_the_space_is_little_endian_for_a_big_endian_guest():
     st.integers(0, 20) | st.sampled_from([255, 2**32, 2**64]),
     st.integers(0, 300),
 )
-@settings(deadline=None)  # a busy machine is no failure
 def test_a_read_is_exactly_as_long_as_asked_for(offset, size):
     made = opened()
 

@@ -32,7 +32,8 @@ from evidence_model import (
     swap,
 )
 from evidence_script import FILLED, GIB, HIGH, RAM, SHIFTED, SHRUNK, pages
-from hypothesis import HealthCheck, settings
+from examples import times
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -69,10 +70,9 @@ LINUX = (LINUX_3_4, LINUX_3_8, LINUX_4_7, LINUX_4_10, LINUX_5_8, LINUX_6_12)
 SILENT_DEFECTS = ((Defect.NO_ACTUAL,), (Defect.NO_DEFLATE,))
 """What a driver that stood still for long may be said to have, until it goes on."""
 
-SETTINGS = settings(
-    max_examples=30,
+SETTINGS = times(
+    0.3,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
 )
 

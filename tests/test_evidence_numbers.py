@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from balloon_plugin.events import MemoryRange
@@ -69,7 +69,6 @@ def pieces(page, frames):
 
 
 @given(guests())
-@settings(deadline=None)  # a busy machine is no failure
 def test_right_numbers_are_right_with_the_guests_page_and_with_each_smaller(guest):
     page, ram, frames = guest
 

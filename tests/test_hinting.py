@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from fakes import BUFFERS, OUTSIDE, PAGE, STATS_VQ, FakeHost, opened, rig
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.duties import hinting
@@ -316,7 +316,6 @@ def test_a_restored_device_goes_on_and_knows_the_ids():
 
 
 @given(st.lists(st.sampled_from(["start", "stop", "reset"]), max_size=20))
-@settings(deadline=None)  # a busy machine is no failure
 def test_ids_rise_whatever_happens(doings):
     made, given = started(), [DONE]
 

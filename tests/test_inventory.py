@@ -18,7 +18,7 @@ from fakes import (
     rig,
     told,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.events import (
@@ -219,7 +219,6 @@ def test_the_policy_sees_each_buffer_by_itself_duplicates_and_all():
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=20), min_size=1, max_size=5))
-@settings(deadline=None)  # a busy machine is no failure
 def test_a_batch_is_discarded_in_runs_sorted_disjoint_and_merged(buffers):
     made = opened()
     for pfns in buffers:

@@ -9,7 +9,8 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -508,18 +509,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("host_page_kib", [4, 16, 64])
 def test_the_ledger_is_two_sets(host_page_kib):
     class Machine(LedgerMachine):
         pieces = host_page_kib * KIB // PAGE
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(max_examples=60, stateful_step_count=15, deadline=None),
-    )
+    run_state_machine_as_test(Machine, settings=times(0.6, stateful_step_count=15))
 
 
-@settings(deadline=None)
 @given(st.lists(some_runs, max_size=4), st.sampled_from([1, 4, 16]))
 def test_a_batch_from_numbers_to_ripe_runs(batches, pieces):
     ledger = Ledger(LEDGER_RAM, pieces * PAGE)

@@ -13,7 +13,8 @@ from unittest import mock
 
 import pytest
 import vhost_user_traces as traces
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 from vhost_user_front_end import a_memfd, open_fds
 from vhost_user_lives import Guest, Host, PackedGuest, inflated, killed_at
@@ -600,7 +601,7 @@ SAYINGS = st.tuples(
 DEATH = None
 
 
-@settings(deadline=None, max_examples=40)
+@times(0.4)
 @given(st.lists(st.one_of(SAYINGS, st.just(DEATH)), max_size=12))
 def test_whatever_is_said_and_whoever_dies_nothing_fails_and_nothing_is_left(sayings):
     before = open_fds()

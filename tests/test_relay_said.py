@@ -8,7 +8,8 @@ import sys
 import pytest
 import vhost_user_traces as traces
 from described_daemon import LOG_ALL, Daemon
-from hypothesis import assume, given, settings
+from examples import times
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from vhost_user_traces import (
     CODES,
@@ -143,7 +144,7 @@ def uml():
 
 
 # A busy machine is no failure.
-@settings(deadline=None, max_examples=300)
+@times(3)
 @given(st.sampled_from([[], uml()]), st.lists(ANYTHING, max_size=25))
 def test_the_next_daemon_is_where_the_last_one_was(begin, sent):
     before, now = after(PROTOCOL, MEMORY, *begin, *sent)

@@ -19,7 +19,7 @@ from fakes import (
     opened,
     rig,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.duties import reporting
@@ -367,7 +367,6 @@ def test_where_reporting_is_not_offered_its_queue_is_none():
     ),
     st.sampled_from([4096, 65536]),
 )
-@settings(deadline=None)  # a busy machine is no failure
 def test_what_is_given_back_was_reported_whole(chains, host_page_size):
     made = started(FakeHost(host_page_size=host_page_size))
     queue = made.host.queues[REPORTQ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from examples import times
 from fakes import OPEN, REFUSING, SHUT, FakeHost, Recorder, ScriptedPolicy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin import change_policy, make_device
@@ -90,7 +91,7 @@ def calls():
 
 
 @pytest.mark.parametrize("make", BUILT_IN, ids=lambda kind: kind.__name__)
-@settings(max_examples=50, deadline=None)
+@times(0.5)
 @given(st.lists(calls(), max_size=25))
 def test_the_same_policy_is_never_of_another_mind(make, script):
     def drive(device):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.errors import PluginError
@@ -80,7 +80,6 @@ def test_the_choice_is_a_matter_of_names_alone():
 EXPECTED = "eeeeeeeeeeeeepeepeee"
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(SHARES, st.text(max_size=9), st.text(max_size=9))
 def test_the_order_and_the_scale_of_shares_do_not_matter(shares, guest, salt):
     pairs = tuple(shares.items())
@@ -112,7 +111,6 @@ def test_a_share_of_nothing_gets_nothing():
 # --- as people write it -------------------------------------------------------------
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(SHARES, st.text(max_size=5))
 def test_shares_are_read_as_they_are_written(shares, salt):
     split = Split(tuple(shares.items()), salt)

@@ -5,7 +5,8 @@ import os
 import stat
 
 import pytest
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.errors import HostError
@@ -93,7 +94,7 @@ LIVES = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@times(0.3)
 @given(values=LIVES)
 def test_whatever_was_written_of_the_last_change_a_whole_value_is_left(
     tmp_path_factory, values

@@ -6,7 +6,7 @@ import math
 
 import pytest
 from fleets import result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.sweep import decide
@@ -163,7 +163,6 @@ def test_one_policy_is_no_choice():
     assert told(result(["a"], ("x", 9, [FINE]))).startswith("Only `a` was run")
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("FHRB"), min_size=4, max_size=4), min_size=2))
 def test_no_policy_beats_the_choice_at_any_price(drawn):
     kinds = {"F": FINE, "H": HARMS, "R": REFUSES, "B": {**HARMS, **REFUSES}}

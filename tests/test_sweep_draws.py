@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fleets import SMALL
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.compare.cases import Case
@@ -47,7 +47,6 @@ def test_draws_have_not_changed_since_the_first_version(fleet):
     ]
 
 
-@settings(deadline=None)
 @given(st.integers(2, 60), st.integers(2, 60), st.integers())
 def test_fewer_draws_are_the_first_of_more(fleet, few, more, seed):
     few, more = sorted((few, more))

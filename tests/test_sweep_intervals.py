@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.sweep.intervals import difference_of_shares, mean, share
@@ -40,7 +40,6 @@ def test_amounts_that_are_all_the_same_have_no_width():
     assert ends(mean(30, 90, 10)) == [3, 3, 3]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=4, max_size=4).filter(any))
 def test_an_interval_holds_its_value_whatever_was_counted(counts):
     both, first, second, _neither = counts

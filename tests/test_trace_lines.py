@@ -8,7 +8,7 @@ import typing
 from itertools import chain
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin import events
@@ -114,7 +114,6 @@ def test_no_event_is_forgotten():
 
 
 @pytest.mark.parametrize("kind", ENTRIES)
-@settings(deadline=None)  # a busy machine is no failure
 @given(data=st.data())
 def test_whatever_is_written_is_read_the_same(kind, data):
     moment = data.draw(moments(kind))
@@ -122,7 +121,6 @@ def test_whatever_is_written_is_read_the_same(kind, data):
     assert read(encode(moment)) == [moment]
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(HEADERS)
 def test_so_is_the_header(header):
     found, rest = decode([encode(header)])
@@ -141,7 +139,6 @@ def stretches():
     return st.lists(stretch, max_size=8).map(lambda parts: tuple(chain(*parts)))
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(stretches())
 def test_page_numbers_keep_their_order_and_their_duplicates(pfns):
     (moment,) = read(encode(Moment(0, PagesInflated(pfns))))
@@ -187,7 +184,6 @@ def test_a_last_line_without_its_end_does_not_count():
     assert read(b'[1,"read",16]\n', b'[2,"read",1') == [Moment(1, TargetRead(16))]
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, 60))
 def test_wherever_a_trace_is_cut_off_the_whole_lines_are_left(cut):
     whole = [encode(Moment(at, TargetRead(at))) for at in range(5)]
@@ -258,7 +254,6 @@ def test_a_line_that_makes_no_sense_says_so(values, why):
     assert why in refusal(line(*values))
 
 
-@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=80))
 def test_no_bytes_raise_anything_else(garbage):
     with contextlib.suppress(HostError):

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import vhost_user_traces as traces
-from hypothesis import HealthCheck, given, settings
+from examples import times
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from ring import PackedDriverRing
 from vhost_user_front_end import Device, FrontEnd, a_memfd, open_fds
@@ -808,10 +809,12 @@ def test_a_front_end_that_is_gone_when_it_is_replied_to(front_end, slot):
     assert not slot.connected
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+@times(
+    0.6,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ],
 )
 @given(
     st.lists(

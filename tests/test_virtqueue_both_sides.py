@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import settings
+from examples import times
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -147,7 +147,7 @@ class Packed(BothSides):
 
 
 # A lap of a small ring takes few steps, of a large one many: see below.
-_SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
+_SETTINGS = times(0.6, stateful_step_count=40)
 TestSplit = Split.TestCase
 TestPacked = Packed.TestCase
 TestSplit.settings = TestPacked.settings = _SETTINGS

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 from inflight_text import TextPacked, TextSplit
 from ring import AVAIL, NEXT, DriverRing, PackedDriverRing
@@ -583,7 +584,7 @@ def test_a_record_may_have_counted_to_the_end(driver):
 
 @formats
 @given(data=st.data())
-@settings(max_examples=200)
+@times(2)
 def test_whatever_is_recorded_nothing_raises_or_hangs(driver, data):
     world = begun(driver)
     world.offer(1)

@@ -6,7 +6,8 @@ import mmap
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 from ring import (
     AT_DESCRIPTOR,
@@ -761,7 +762,7 @@ features = st.sampled_from([0, INDIRECT_DESC, EVENT_IDX, INDIRECT_DESC | EVENT_I
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@times(2)
 @given(
     start=st.tuples(st.sampled_from(ByteOrder), st.integers(1, 9), features),
     tables=st.tuples(*[st.lists(fields, max_size=9)] * 3),
@@ -807,7 +808,6 @@ def test_any_ring_terminates_stays_in_ram_and_gets_its_buffers_back(
     assert rig.ram[16 * size : asked.start] == before[16 * size : asked.start]
 
 
-@settings(deadline=None)
 @given(
     order=st.sampled_from(ByteOrder),
     size=st.sampled_from([1, 8, 63]) | st.integers(-2, 70000),

@@ -6,7 +6,8 @@ import mmap
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from examples import times
+from hypothesis import given
 from hypothesis import strategies as st
 from ring import INDIRECT, NEXT, WRITE, DriverRing
 
@@ -846,7 +847,7 @@ messes = st.builds(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=200)
+@times(2)
 @given(messes, st.integers(-1, 9))
 def test_any_ring_terminates_stays_in_ram_and_gets_its_buffers_back(mess, limit):
     rig = mess.made()
@@ -878,7 +879,6 @@ def test_any_ring_terminates_stays_in_ram_and_gets_its_buffers_back(mess, limit)
     assert rig.ram[:start] + rig.ram[end:] == before[:start] + before[end:]
 
 
-@settings(deadline=None)
 @given(
     order=st.sampled_from(ByteOrder),
     size=st.sampled_from([1, 8, 64]) | st.integers(-2, 70000),
@@ -905,7 +905,6 @@ def test_rings_anywhere_even_on_top_of_each_other(order, size, places, content, 
         assert in_ram(used, 4 + 8 * size)
 
 
-@settings(deadline=None)
 @given(
     order=st.sampled_from(ByteOrder),
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
