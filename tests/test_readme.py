@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shlex
+from types import SimpleNamespace
 
 import pytest
+from command_line import until
+from real_guests import Life, find_tools, options_for
 from walkthrough import INSTALLED, ROOT, blocks, matches, play, run
 
+from balloon_plugin import control
+from balloon_plugin.boot.qemu import Transport, find_qemu
 from balloon_plugin.boot.uml import find_uml
 
 README = (ROOT / "README.md").read_text()
@@ -46,6 +52,43 @@ def test_real_guests_do_what_is_shown(here, terminal, require_real):
     terminals["guest"].type("/ # poweroff -f")
     terminals["device"].see(["vm1: device is reset: a new driver session begins"])
     terminals["device"].type("^C")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_guest_of_its_qemu_line_gets_a_balloon(serve, begin_guest, require_real):
+    machine = as_its_qemu_line_says(require_real(find_tools))
+    serve("--socket", "vm1=balloon.sock", "--control", "control.sock")
+    guest = begin_guest(machine, ".", 1024)
+    guest.boot()
+    guest.load()
+
+    asked = control.ask("control.sock", "balloon", value=768 << 20)["requested"]
+
+    def reached():
+        status = control.ask("control.sock", "query-balloon-status")
+        return status["actual"] == status["reclaimed"] == asked
+
+    until(reached)
+    assert asked > 128 << 8, "most of the RAM that the line gives it is left"
+    assert guest.power_off() == 0
+
+
+def as_its_qemu_line_says(tools):
+    """Return a machine of these words; the processor and the guest are what we have."""
+    (block,) = (block for block in PAGE if block.language == "shell")
+    program, *words, rest = shlex.split(block.text.replace("\\\n", ""))
+    assert (program, rest) == ("qemu-system-x86_64", "...")
+    qemu = find_qemu(options_for(Life("arm64le-4k", transport=Transport.PCI), tools))
+    command = (
+        *qemu.emulator.command,
+        *(re.sub(r"^q35\b", qemu.board.machine, word) for word in words),
+        *("-cpu", qemu.board.cpu, "-nodefaults", "-display", "none"),
+        *("-kernel", str(qemu.options.kernel), "-initrd", str(qemu.options.initrd)),
+        *("-append", f"console={qemu.board.console} rdinit=/init drv=none quiet"),
+        *("-serial", "stdio"),
+    )
+    return SimpleNamespace(driver=qemu.driver, prepare=lambda *_: command)
 
 
 def test_the_host_in_a_few_lines_runs_and_prints_what_is_said():
