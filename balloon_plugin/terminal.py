@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import sys
 import termios
@@ -38,11 +39,16 @@ _KEYS: Final = {
 _LONGEST: Final = 16
 """Bytes of a key; what comes at once is one."""
 
+_LOOK: Final = 0.25
+"""Seconds after which the size of the terminal is looked at again."""
+
 
 def turn_pages(
     page: Callable[[int, int], Sequence[str]], press: Callable[[str], bool]
 ) -> None:
     """Show pages, and take keys, until ``press`` returns ``False``.
+
+    A page is made anew after each key, and when the terminal has got another size.
 
     :param page: makes a page for a width and a height in characters.
     :param press: takes a key by the letter that means the same.
@@ -58,8 +64,18 @@ def turn_pages(
         while going:
             size = shutil.get_terminal_size()
             _draw(page(size.columns, size.lines))
-            key = os.read(sys.stdin.fileno(), _LONGEST)
-            going = press(_KEYS.get(key, key.decode(errors="replace")))
+            if _key_comes(size):
+                key = os.read(sys.stdin.fileno(), _LONGEST)
+                going = press(_KEYS.get(key, key.decode(errors="replace")))
+
+
+def _key_comes(size: os.terminal_size) -> bool:
+    """Wait for a key; return whether there is one, or else another size."""
+    while shutil.get_terminal_size() == size:
+        ready, _, _ = select.select([sys.stdin], [], [], _LOOK)
+        if ready:
+            return True
+    return False
 
 
 @contextlib.contextmanager

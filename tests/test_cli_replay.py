@@ -118,7 +118,7 @@ def test_a_trace_of_nothing_cannot_be_gone_through(run, tmp_path):
 def test_it_is_gone_through_on_a_terminal():
     """Over a pseudo-terminal, as ssh has one, and without rich."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    resize(ours, lines=24)
     program = (
         "import sys; sys.modules['rich'] = None; from balloon_plugin import cli;"
         f"sys.exit(cli.main(['replay', {str(TRACE)!r}, '--interactive']))"
@@ -134,6 +134,8 @@ def test_it_is_gone_through_on_a_terminal():
             assert "event 1 of" in until(ours, HELP)
             os.write(ours, b"\x1b[B")
             assert "event 2 of" in until(ours, HELP)
+            resize(ours, lines=40)
+            assert until(ours, HELP).count("\n") == 40 - 1
             os.write(ours, b"v")
             assert "BUGGY (buggy)" in until(ours, HELP)
             os.write(ours, b"q")
@@ -144,6 +146,10 @@ def test_it_is_gone_through_on_a_terminal():
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+def resize(terminal, lines):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
 
 
 def until(terminal, text):
