@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+from string import ascii_lowercase
 
 from fakes import RAM_PAGES, ScriptedPolicy, follow, rig
 
@@ -27,7 +28,7 @@ def monitor_of(*devices, ready=True, about=None):
     def change(name, policy):
         change_policy(site.guests[name], policy)
 
-    guests = dict(zip("abcdef", devices, strict=False))
+    guests = dict(zip(ascii_lowercase, devices, strict=False))
     more = {} if about is None else {"about": about}
     site = Site(guests, "1.2.3", change, lambda: NOW, **more)
     monitor = Monitor(site, lambda function: function())

@@ -21,7 +21,7 @@ from balloon_plugin.cli import compare, parsing
     [
         ("", "the following arguments are required: COMMAND; see 'balloon-plugin --h"),
         ("boot", "the following arguments are required: MACHINE; see "),
-        ("ctl", "the following arguments are required: control, WHAT; see "),
+        ("ctl", "the following arguments are required: CONTROL, WHAT; see "),
         ("serve", "the following arguments are required: --socket; see "),
         ("dance", "argument COMMAND: invalid choice: 'dance' (choose from "),
         ("policies --all", "unrecognized arguments: --all; see "),
@@ -64,7 +64,7 @@ def test_what_is_no_size_is_refused(refused, words, size):
     ("text", "size"),
     [
         ("0", 0),
-        ("4096", 4096),
+        ("1048576", 1 << 20),
         ("512K", 512 << 10),
         ("128M", 128 << 20),
         ("128m", 128 << 20),
@@ -75,6 +75,25 @@ def test_what_is_no_size_is_refused(refused, words, size):
 )
 def test_sizes_are_written_as_people_write_them(text, size):
     assert parsing.size(text) == size
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("boot", "uml", "--target", "384"),
+        ("serve", "--socket=x", "--target", "384"),
+        ("ctl", "x", "balloon", "384"),
+    ],
+)
+def test_a_number_that_is_hardly_meant_to_be_bytes_is_not_taken_for_them(
+    refused, words
+):
+    assert "'384' is only 384 bytes: write 384M, or 384K" in refused(*words)
+
+
+@pytest.mark.parametrize("text", ["4096", "4K"])
+def test_a_page_may_be_so_small(text):
+    assert parsing.page_size(text) == 4096
 
 
 @pytest.mark.parametrize(
@@ -144,6 +163,12 @@ def test_all_that_can_be_asked_for_has_help(run):
     assert {"--policy", "--target", "--mem", "--timeout"} <= {
         *re.findall(r"--\w+", out)
     }
+
+
+def test_the_help_of_a_view_names_it_as_it_is_called(run):
+    _, out, _ = run("ctl", "x", "balloon", "--help")
+
+    assert out.startswith("usage: balloon-plugin ctl CONTROL balloon [-h] SIZE [GUEST]")
 
 
 def test_a_command_imports_what_it_needs_and_no_more():

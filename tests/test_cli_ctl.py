@@ -114,13 +114,15 @@ def test_the_verdict_is_shown_with_its_evidence(served, run):
 @pytest.mark.usefixtures("served")
 def test_a_guest_that_does_not_exist_is_refused(refused):
     assert refused("ctl", "c", "query", "z") == (
-        "there is no guest 'z'; query-balloon-guests lists them"
+        "there is no guest 'z'; the daemon serves a, b"
     )
 
 
 @pytest.mark.usefixtures("served")
 def test_whose_target_it_is_must_be_said(refused):
-    assert refused("ctl", "c", "balloon", "1M").startswith("'id' must name a guest")
+    assert refused("ctl", "c", "balloon", "1M") == (
+        "a guest must be named ('id'); the daemon serves a, b"
+    )
 
 
 # --- watch --------------------------------------------------------------------------

@@ -53,13 +53,13 @@ def test_a_guest_cannot_keep_more_than_it_has():
 
 
 def test_a_target_that_waits_is_said_to_wait():
-    answer = say(monitor_of(rig(ScriptedPolicy(SHUT)).device), "balloon", value=0)
+    answer = say(monitor_of(rig(ScriptedPolicy(SHUT)).device), "balloon", value=1)
 
     assert answer == {"answer": "deferred", "reason": "wait", "requested": RAM_PAGES}
 
 
 def test_a_target_that_is_refused_is_an_error():
-    answer = say(monitor_of(rig(ScriptedPolicy(REFUSING)).device), "balloon", value=0)
+    answer = say(monitor_of(rig(ScriptedPolicy(REFUSING)).device), "balloon", value=1)
 
     assert answer == {"class": "GenericError", "desc": "the target is refused: never"}
 
@@ -74,10 +74,14 @@ def test_a_value_is_a_whole_number(value):
     assert made.device.query().requested == 0
 
 
-def test_a_value_is_not_negative():
-    answer = say(monitor_of(rig(ScriptedPolicy(follow)).device), "balloon", value=-1)
+@pytest.mark.parametrize("value", [0, -1])
+def test_no_guest_is_left_without_memory(value):
+    made = rig(ScriptedPolicy(follow))
 
-    assert answer["desc"] == "'value' must be the guest's memory in bytes, 0 or more"
+    answer = say(monitor_of(made.device), "balloon", value=value)
+
+    assert answer["desc"].startswith("a guest cannot be left without memory: give ")
+    assert made.device.query().requested == 0
 
 
 def test_before_a_front_end_nobody_knows_what_the_guest_could_keep():
@@ -341,8 +345,8 @@ def test_a_policy_that_does_not_exist_is_an_error():
     ("command", "arguments", "desc"),
     [
         ("balloon", {}, "'value' is missing: it is a whole number"),
-        ("balloon", {"value": 0, "x": 1}, "'x' is no argument of this command"),
-        ("balloon", {"value": 0, "id": 1}, "'id' must be a text"),
+        ("balloon", {"value": 1, "x": 1}, "'x' is no argument of this command"),
+        ("balloon", {"value": 1, "id": 1}, "'id' must be a text"),
         ("query-commands", {"id": "a"}, "'id' is no argument of this command"),
     ],
 )
@@ -371,7 +375,7 @@ def test_guests_are_listed():
 def test_a_command_is_for_the_guest_that_it_names(name):
     a, b = rig(ScriptedPolicy(follow)), rig(ScriptedPolicy(follow))
 
-    say(monitor_of(a.device, b.device), "balloon", value=0, id=name)
+    say(monitor_of(a.device, b.device), "balloon", value=1, id=name)
 
     assert (a.target(), b.target()) == (0, RAM_PAGES)
 
@@ -381,7 +385,7 @@ def test_of_several_guests_one_must_be_named():
 
     assert answer == {
         "class": "GenericError",
-        "desc": "'id' must name a guest; query-balloon-guests lists them",
+        "desc": "a guest must be named ('id'); the daemon serves a, b",
     }
 
 
@@ -390,5 +394,13 @@ def test_a_guest_that_does_not_exist_is_an_error():
 
     assert answer == {
         "class": "DeviceNotFound",
-        "desc": "there is no guest '/machine/a'; query-balloon-guests lists them",
+        "desc": "there is no guest '/machine/a'; the daemon serves a",
     }
+
+
+def test_many_guests_are_not_all_named():
+    monitor = monitor_of(*(rig().device for _ in range(9)))
+
+    answer = say(monitor, "query-balloon", id="z")
+
+    assert answer["desc"] == "there is no guest 'z'; query-balloon-guests lists them"

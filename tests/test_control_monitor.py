@@ -32,7 +32,7 @@ def test_nothing_is_done_before_the_capabilities_are_settled():
     made = rig(ScriptedPolicy(follow))
     monitor = monitor_of(made.device, ready=False)
 
-    assert say(monitor, "balloon", value=0) == {
+    assert say(monitor, "balloon", value=1) == {
         "class": "CommandNotFound",
         "desc": "send qmp_capabilities first",
     }

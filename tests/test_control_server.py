@@ -162,7 +162,7 @@ def test_several_clients_are_served_at_once(served, path):
     clients = [Client(path) for _ in range(5)]
     for client in clients:
         client.send(READY)
-    for number, client in reversed(list(enumerate(clients))):
+    for number, client in reversed(list(enumerate(clients, 1))):
         client.send(said("balloon", value=number))
 
         assert "QMP" in client.hear()

@@ -23,7 +23,9 @@ _PERIOD: Final = 1.0
 def add(commands: Any) -> None:
     """Add the command."""
     parser = command(commands, "ctl", None, "talk to devices that are being served")
-    parser.add_argument("control", type=Path, help="serve's --control path")
+    parser.add_argument(
+        "control", type=Path, metavar="CONTROL", help="serve's --control path"
+    )
     what = parser.add_subparsers(metavar="WHAT", required=True)
     _add_balloon(what)
     for name, (text, _) in _VIEWS.items():
@@ -43,7 +45,12 @@ def add(commands: Any) -> None:
 
 def _add_balloon(what: Any) -> None:
     balloon = command(what, "balloon", _balloon, "leave the guest SIZE of its memory")
-    balloon.add_argument("size", type=size, metavar="SIZE")
+    balloon.add_argument(
+        "size",
+        type=size,
+        metavar="SIZE",
+        help="what it is to keep (512K, 384M, 2G); the balloon is to have the rest",
+    )
     _add_guest(balloon)
 
 

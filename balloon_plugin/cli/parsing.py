@@ -35,6 +35,10 @@ DEFAULT_POLICY = "evidence"
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
+_LEAST_BYTES = 1 << 20
+"""A number without a unit below this was not meant to be bytes: no guest's memory or
+balloon is so small, and QEMU's own prompt takes ``balloon 384`` for MiB."""
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the whole usage before it."""
@@ -46,7 +50,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def size(text: str) -> int:
-    """Return bytes from what people write: ``4096``, ``512K``, ``128M``, ``2GiB``."""
+    """Return bytes, as people write: ``512K``, ``128M``, ``2GiB``, ``2097152``."""
+    found = _bytes(text)
+    if text.isdecimal() and 0 < found < _LEAST_BYTES:
+        message = f"{text!r} is only {found} bytes: write {text}M, or {text}K"
+        raise argparse.ArgumentTypeError(message)
+    return found
+
+
+def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+)([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
     if match is None:
         message = f"{text!r} is not a size: write bytes, or 512K, 128M, 2G"
@@ -56,7 +68,7 @@ def size(text: str) -> int:
 
 def page_size(text: str) -> int:
     """Return the bytes of a page, a power of two from 4 KiB."""
-    found = size(text)
+    found = _bytes(text)
     if found < PAGE_SIZE or found & (found - 1):
         message = f"{text!r} is no size of a page: write 4K, 16K, 64K"
         raise argparse.ArgumentTypeError(message)

@@ -37,8 +37,11 @@ def _balloon(device: ControlledDevice, arguments: Arguments) -> Any:
     QEMU returns nothing. Here it is told whether the target has to wait (rule 9).
     """
     value = arguments["value"]
-    if value < 0:
-        raise CommandError("'value' must be the guest's memory in bytes, 0 or more")
+    if value <= 0:
+        raise CommandError(
+            "a guest cannot be left without memory: give what it is to keep in bytes, "
+            "all that it has for an empty balloon"
+        )
     ram = device.query().ram
     if not ram:
         message = "the guest's memory is not known before a front end connects"

@@ -15,6 +15,9 @@ __all__ = ["PERIPHERAL", "ControlledDevice", "Site"]
 PERIPHERAL: Final = "/machine/peripheral/"
 """Where QEMU's object model keeps the devices that have a name."""
 
+_FEW: Final = 8
+"""Guests that a sentence can name."""
+
 
 class ControlledDevice(Protocol):
     """What commands may do to a device; :class:`balloon_plugin.Device` is one."""
@@ -65,13 +68,18 @@ class Site:
         if name is None:
             if len(self.guests) == 1:
                 return next(iter(self.guests))
-            message = "'id' must name a guest; query-balloon-guests lists them"
-            raise CommandError(message)
+            raise CommandError(f"a guest must be named ('id'); {self._served()}")
         name = name.removeprefix(PERIPHERAL)
         if name not in self.guests:
-            message = f"there is no guest {name!r}; query-balloon-guests lists them"
+            message = f"there is no guest {name!r}; {self._served()}"
             raise CommandError(message, "DeviceNotFound")
         return name
+
+    def _served(self) -> str:
+        """Return which guests there are, or where they are listed if they are many."""
+        if len(self.guests) > _FEW:
+            return "query-balloon-guests lists them"
+        return f"the daemon serves {', '.join(self.guests)}"
 
     def version_info(self) -> dict[str, Any]:
         """Return the version in the form of QEMU's."""
