@@ -27,7 +27,7 @@ from balloon_plugin.kick import Fault, read
 from balloon_plugin.layouts import PAGE_SIZE
 from balloon_plugin.ledger import Ledger
 from balloon_plugin.memory import GuestMemory
-from balloon_plugin.pages import clip, merge
+from balloon_plugin.pages import clip, merge, total
 from balloon_plugin.virtqueue import Chain
 
 __all__ = ["Batch", "Inventory", "Pfns", "take"]
@@ -213,7 +213,7 @@ class Inventory:
         if not runs:
             return
         count = host.discard(runs)
-        if count == sum(length for _, length in runs):
+        if count == total(runs):
             self._ledger.mark_reclaimed(runs)
         self._gatekeeper.emit(PagesReclaimed(count, tuple(runs)))
 

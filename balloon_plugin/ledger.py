@@ -210,7 +210,8 @@ class Ledger:
         known = 0
         for number, parts in self._parts(runs, make=make):
             self._unsaved.add(number)
-            ballooned, given_back = paint(self._chunks[number], parts, state)
+            chunk, base = self._chunks[number], number << CHUNK_SHIFT
+            ballooned, given_back = paint(chunk, base, parts, state)
             known += ballooned
             self._reclaimed -= given_back
         return known
@@ -220,13 +221,14 @@ class Ledger:
         replaced = 0
         for number, parts in self._parts(runs, make=False):
             self._unsaved.add(number)
-            replaced += repaint(self._chunks[number], parts, old, new)
+            chunk, base = self._chunks[number], number << CHUNK_SHIFT
+            replaced += repaint(chunk, base, parts, old, new)
         return replaced
 
     def _parts(
         self, runs: Sequence[Run], *, make: bool
     ) -> Iterator[tuple[int, list[Run]]]:
-        """Yield where the states of runs are kept: the chunk's number, its parts.
+        """Yield where the states of runs are kept: a chunk's number, and those in it.
 
         :param make: whether to make chunks that are missing, rather than skip them.
         """
@@ -235,12 +237,11 @@ class Ledger:
         while following < end:
             first = max(following, runs[place][0])
             number = first >> CHUNK_SHIFT
-            start, following = number << CHUNK_SHIFT, (number + 1) << CHUNK_SHIFT
+            following = (number + 1) << CHUNK_SHIFT
             if make and number not in self._chunks:
                 self._chunks[number] = bytearray(CHUNK)
             if number in self._chunks:
-                parts = between(runs, first, following)
-                yield number, [(page - start, count) for page, count in parts]
+                yield number, between(runs, first, following)
             if following < end:
                 place = bisect_right(runs, following, place, key=sum)
 
@@ -287,11 +288,12 @@ class Ledger:
             yield low, high - low
 
     def _complete(self, first: int) -> bool:
-        return self._pieces == sum(
-            count - self._chunks[number].count(OUT, start, start + count)
-            for number, parts in self._parts([(first, self._pieces)], make=False)
-            for start, count in parts
-        )
+        ballooned = 0
+        for number, parts in self._parts([(first, self._pieces)], make=False):
+            ((page, count),) = parts
+            start = page % CHUNK
+            ballooned += count - self._chunks[number].count(OUT, start, start + count)
+        return ballooned == self._pieces
 
     def _down(self, page: int) -> int:
         return page & -self._pieces

@@ -133,33 +133,47 @@ _TURNED: Final = {
 # takes a sixth of the time that a slice does.
 
 
-def paint(chunk: bytearray, parts: Sequence[Run], state: int) -> tuple[int, int]:
-    """Set the state of pages; return how many were ballooned, and given back."""
+def paint(
+    chunk: bytearray, base: int, runs: Sequence[Run], state: int
+) -> tuple[int, int]:
+    """Set the state of pages; return how many were ballooned, and given back.
+
+    :param base: number of the page that is first in the chunk.
+    :param runs: of pages that are all in it.
+    """
     ballooned = given_back = 0
-    for start, count in parts:
+    for page, count in runs:
         if count == 1:
-            before = chunk[start]
-            chunk[start] = state
-            ballooned += before != OUT
-            given_back += before == GIVEN_BACK
+            before = chunk[page - base]
+            chunk[page - base] = state
+            if before:  # nearly never
+                ballooned += 1
+                given_back += before == GIVEN_BACK
         else:
-            end = start + count
+            start, end = page - base, page - base + count
             ballooned += count - chunk.count(OUT, start, end)
             given_back += chunk.count(GIVEN_BACK, start, end)
             chunk[start:end] = _AS_BYTES[state] * count
     return ballooned, given_back
 
 
-def repaint(chunk: bytearray, parts: Sequence[Run], old: int, new: int) -> int:
-    """Set the pages in one state to another; return how many they are."""
+def repaint(
+    chunk: bytearray, base: int, runs: Sequence[Run], old: int, new: int
+) -> int:
+    """Set the pages in one state to another; return how many they are.
+
+    :param base: number of the page that is first in the chunk.
+    :param runs: of pages that are all in it.
+    """
     turned = _TURNED[old, new]
     repainted = 0
-    for start, count in parts:
+    for page, count in runs:
         if count == 1:
-            if chunk[start] == old:
-                chunk[start] = new
+            if chunk[page - base] == old:
+                chunk[page - base] = new
                 repainted += 1
         else:
+            start = page - base
             part = chunk[start : start + count]
             repainted += part.count(old)
             chunk[start : start + count] = part.translate(turned)

@@ -55,6 +55,10 @@ def clip(runs: Sequence[Run], ranges: Sequence[MemoryRange]) -> tuple[list[Run],
     :param runs: sorted and disjoint, as from :func:`merge`.
     :param ranges: RAM by ascending address.
     """
+    for each in ranges:
+        start, end = bounds(each)
+        if runs and start <= runs[0][0] and sum(runs[-1]) <= end:
+            return list(runs), 0  # nearly always
     inside = [part for each in ranges for part in between(runs, *bounds(each))]
     return inside, total(runs) - total(inside)
 

@@ -46,7 +46,7 @@ class ConsoleGuest:
         while True:
             happening = self._heard.get(timeout=max(0.0, end - time.monotonic()))
             if isinstance(happening, Ended):
-                raise EndedError(happening.status, self.console[-20:])
+                raise EndedError(happening.status, self.console[-60:])
             if isinstance(happening, Heard):
                 self.console.append(happening.line)
                 if happening.line.startswith(beginnings):

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from pathlib import Path
 
 import pytest
-from own_memory import own
+from own_memory import lock, own
 
 from balloon_plugin.hosts import discard
 from balloon_plugin.hosts.discard import LOCK_HELD_FOR, Backing, give_back
@@ -38,18 +37,6 @@ def a_mapping():
     yield make
     for mapping in made:
         mapping.close()
-
-
-@pytest.fixture
-def locked():
-    """Lock a page in memory, which the kernel does not drop then."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def lock(mapping, page):
-        address = ctypes.addressof(ctypes.c_char.from_buffer(mapping)) + page * PAGE
-        assert libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(PAGE)) == 0
-
-    return lock
 
 
 def blocks(fd):
@@ -139,10 +126,10 @@ def test_scattered_pages_are_given_back_too(
 
 
 @pytest.mark.parametrize("place", [0, 1, 4])
-def test_one_that_is_refused_is_no_harm_to_the_others(a_mapping, locked, place):
+def test_one_that_is_refused_is_no_harm_to_the_others(a_mapping, place):
     mapping = a_mapping(10 * PAGE)
     pages = [0, 2, 4, 6, 8]
-    locked(mapping, pages[place])
+    lock(mapping, pages[place])
 
     given = give_back([Backing(0, 10 * PAGE, mapping)], [(page, 1) for page in pages])
 

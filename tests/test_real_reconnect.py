@@ -194,7 +194,7 @@ def qemu_may_abort(guest):
     try:
         yield
     except EndedError as error:
-        assert any(ABORTS in line for line in guest.console), guest.console[-20:]
+        assert any(ABORTS in line for line in guest.console), guest.console[-60:]
         raise AbortedError from error
 
 

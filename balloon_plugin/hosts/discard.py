@@ -22,15 +22,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Final
 
 from balloon_plugin.events import Run
 from balloon_plugin.hosts.advise import advise
 from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.pages import between, total
 
 __all__ = ["LOCK_HELD_FOR", "Backing", "give_back"]
 
@@ -42,8 +41,6 @@ A huge page of private memory is one call whatever its size, and takes microseco
 
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2
-
-_FIRST: Final = itemgetter(0)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _fallocate = _libc.fallocate
@@ -74,35 +71,41 @@ class Backing:
     file_at: int = 0
     page_size: int = mmap.PAGESIZE
 
-    def give_back(self, spans: Iterable[tuple[int, int]]) -> int:
-        """Give back the whole pages in parts of the range.
+    def give_back(self, runs: Sequence[Run]) -> int:
+        """Give back the whole pages of runs, as far as they lie in the range.
 
-        :param spans: where in the range each begins and ends, ascending.
-        :returns: how many bytes the kernel took.
+        :returns: how many pages of 4 KiB the kernel took.
         """
-        whole = [part for low, high in spans if (part := self._whole(low, high))[1] > 0]
-        taken, refused = self._give_back_at_once(whole) if len(whole) > 1 else (0, 0)
-        return taken + sum(
-            size for at, size in whole[refused:] if self._give_back(at, size)
+        first = self.start // PAGE_SIZE
+        runs = between(runs, first, first + self.size // PAGE_SIZE)
+        if self.page_size > PAGE_SIZE:
+            runs = self._whole(runs)
+        advice = mmap.MADV_DONTNEED if self.file is None else mmap.MADV_REMOVE
+        at_once = 0
+        if len(runs) > 1:
+            at_once = advise(self.mapping, advice, runs, self._page_0)
+        return total(runs[:at_once]) + sum(
+            count
+            for page, count in runs[at_once:]
+            if self._give_back(page * PAGE_SIZE - self.start, count * PAGE_SIZE)
         )
 
-    def _whole(self, low: int, high: int) -> tuple[int, int]:
-        """Return the whole pages in a part: where they begin, and their bytes."""
-        # A mapping begins where a page of its file does, so this aligns in both.
-        low += -(self.at + low) % self.page_size
-        return low, high - (self.at + high) % self.page_size - low
+    @property
+    def _page_0(self) -> int:
+        """Where in the mapping the page number 0 would be."""
+        return self.at - self.start
 
-    def _give_back_at_once(self, parts: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """Give parts back up to one that is refused; return the bytes and its place."""
-        advice = mmap.MADV_DONTNEED if self.file is None else mmap.MADV_REMOVE
-        at = self.at
-        taken = advise(self.mapping, advice, [(at + low, size) for low, size in parts])
-        done = 0
-        for place, (_, size) in enumerate(parts):
-            if done + size > taken:
-                return done, place
-            done += size
-        return done, len(parts)
+    def _whole(self, runs: Sequence[Run]) -> list[Run]:
+        """Return the huge pages that are wholly in runs, as runs of 4 KiB pages."""
+        # A mapping begins where a page of its file does, so this aligns in both.
+        size, page_0 = self.page_size // PAGE_SIZE, self._page_0 // PAGE_SIZE
+        whole = []
+        for page, count in runs:
+            low = -(-(page_0 + page) // size) * size
+            high = (page_0 + page + count) // size * size
+            if low < high:
+                whole.append((low - page_0, high - low))
+        return whole
 
     def _give_back(self, offset: int, size: int) -> bool:
         if self.file is None:
@@ -136,23 +139,4 @@ def give_back(backings: Sequence[Backing], runs: Sequence[Run]) -> int:
     :param backings: by ascending address, disjoint. What lies outside is left alone.
     :param runs: as promised by the device: sorted, disjoint, whole host pages.
     """
-    return (
-        sum(backing.give_back(_inside(backing, runs)) for backing in backings)
-        // PAGE_SIZE
-    )
-
-
-def _inside(backing: Backing, runs: Sequence[Run]) -> list[tuple[int, int]]:
-    """Return the parts of runs that lie in a range, counted from its beginning."""
-    start, size = backing.start, backing.size
-    first, end = start // PAGE_SIZE, (start + size) // PAGE_SIZE
-    low = bisect_right(runs, first, key=sum)
-    high = bisect_left(runs, end, low, key=_FIRST)
-    spans = [
-        (page * PAGE_SIZE - start, (page + count) * PAGE_SIZE - start)
-        for page, count in runs[low:high]
-    ]
-    if spans:
-        spans[0] = max(0, spans[0][0]), spans[0][1]
-        spans[-1] = spans[-1][0], min(size, spans[-1][1])
-    return spans
+    return sum(backing.give_back(runs) for backing in backings)
