@@ -21,7 +21,17 @@ except ImportError:  # rich comes with the extra "cli"
 else:
     HAVE_RICH = True
 
-__all__ = ["Bar", "Ticker", "aligned", "error", "facts", "line", "progress", "table"]
+__all__ = [
+    "Bar",
+    "Ticker",
+    "aligned",
+    "error",
+    "facts",
+    "line",
+    "progress",
+    "prose",
+    "table",
+]
 
 _T = TypeVar("_T")
 
@@ -32,6 +42,22 @@ def line(text: str, style: str = "") -> None:
         Console(highlight=False, soft_wrap=True).print(Text(text, style=style))
     else:
         print(text, flush=True)  # noqa: T201 - this is where output is made
+
+
+def prose(text: str, style: str = "", hang: int = 0) -> None:
+    """Print sentences, which go on in another line of a terminal between words.
+
+    :param hang: columns by which such a line is indented.
+    """
+    if sys.stdout.isatty():
+        text = textwrap.fill(
+            text,
+            shutil.get_terminal_size().columns,
+            subsequent_indent=hang * " ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    line(text, style)
 
 
 def error(text: str) -> None:
@@ -112,15 +138,16 @@ class Ticker:
         """Leave no unfinished line behind."""
         self._clear()
 
-    def line(self, text: str, style: str = "") -> None:
-        """Print a line that stays."""
+    def line(self, text: str, style: str = "", hang: int = 0) -> None:
+        """Print sentences that stay."""
         self._clear()
-        line(text, style)
+        prose(text, style, hang)
 
     def wait(self, text: str) -> None:
         """Show on a terminal what is being waited for; nothing elsewhere."""
         if sys.stdout.isatty():
-            print(f"\r\033[K{text}", end="", flush=True)  # noqa: T201
+            room = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{text[:room]}", end="", flush=True)  # noqa: T201
 
     @staticmethod
     def _clear() -> None:

@@ -131,11 +131,12 @@ def test_a_policy_that_does_not_exist_is_refused(
 # --- how commands end ---------------------------------------------------------------
 
 
-def test_an_interrupted_command_ends_as_shells_expect(run, monkeypatch):
+@pytest.mark.parametrize("when", ["add", "compare"])
+def test_an_interrupted_command_ends_as_shells_expect(run, monkeypatch, when):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "compare", interrupt)
+    monkeypatch.setattr(compare, when, interrupt)
 
     assert run("compare") == (130, "", "")
 

@@ -117,7 +117,7 @@ def test_a_target_from_before_the_guest_is_kept_until_its_ram_is_known(
     serve, ctl, size, kept, known
 ):
     serve("--socket", "a", "--control", "c", "--policy", "none", "--target", size)
-    assert ctl("c", "query")["requested"] == kept
+    until(lambda: ctl("c", "query")["requested"] == kept)
 
     with contextlib.closing(Guest("a")):
         until(lambda: ctl("c", "query")["driver"])

@@ -126,6 +126,29 @@ def test_a_long_line_is_not_folded(on_terminal):
     assert "x" * 100 in drawn
 
 
+SENTENCES = "  1.0 s  policy  It took well-nigh all the pages. That was too much."
+
+
+@pytest.mark.parametrize(
+    "drawing", [show.prose, lambda *how: show.Ticker().line(*how)], ids=["", "ticker"]
+)
+def test_sentences_are_folded_between_words(on_terminal, drawing):
+    drawn = on_terminal(lambda: drawing(SENTENCES, "", 9), columns=31)
+
+    assert drawn.replace(WIPE, "").splitlines() == [
+        "  1.0 s  policy  It took",
+        "         well-nigh all the",
+        "         pages. That was too",
+        "         much.",
+    ]
+
+
+def test_sentences_in_a_pipe_are_one_line(capsys):
+    show.prose(SENTENCES, hang=9)
+
+    assert capsys.readouterr().out == f"{SENTENCES}\n"
+
+
 @pytest.mark.usefixtures("without_rich")
 def test_without_rich_the_last_column_is_cut_at_the_edge(on_terminal):
     drawn = on_terminal(lambda: show.table(HEADS, ROWS, STYLES))
@@ -180,6 +203,12 @@ def test_what_is_waited_for_is_wiped_away(on_terminal):
             ticker.wait("never finished")
 
     assert on_terminal(wait) == f"{WIPE}3 of 8{WIPE}done\n{WIPE}never finished{WIPE}"
+
+
+def test_what_is_waited_for_has_one_line(on_terminal):
+    drawn = on_terminal(lambda: show.Ticker().wait("x" * 100), columns=20)
+
+    assert drawn == f"{WIPE}{19 * 'x'}"
 
 
 def test_progress_is_counted_and_wiped_away(on_terminal):

@@ -157,8 +157,9 @@ _KIND_STYLES = {Kind.POLICY: "cyan", Kind.BALLOON: "green", Kind.PROBLEM: "red"}
 
 
 def _tell(ticker: show.Ticker, step: Step) -> None:
-    text = f"{step.at:7.3f} s  {step.kind.value:8}{step.text}"
+    when = f"{step.at:7.3f} s  {step.kind.value:8}"
+    text = f"{when}{step.text}"
     if step.kind is Kind.WAITING:
         ticker.wait(text)
     else:
-        ticker.line(text, _KIND_STYLES.get(step.kind, ""))
+        ticker.line(text, _KIND_STYLES.get(step.kind, ""), len(when))

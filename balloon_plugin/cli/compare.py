@@ -115,8 +115,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         return 0
     styles = [report.style(row) for row in rows]
     show.table(report.ROW_HEADS, [report.cells(row) for row in rows], styles)
-    show.line("")
-    show.line(report.LEGEND)
+    for text in ("", *report.LEGEND.splitlines()):
+        show.prose(text)
     return 0
 
 
@@ -178,7 +178,9 @@ def _matrix(arguments: argparse.Namespace, policies: Sequence[str]) -> int:
     if arguments.markdown:
         _put_into(arguments.markdown, tallies)
     show.table(HEADS, [each.cells() for each in tallies])
-    for text in ("", report.MATRIX_LEGEND, "", *report.worst_cases(tallies)):
+    for text in ("", *report.MATRIX_LEGEND.splitlines()):
+        show.prose(text)
+    for text in ("", *report.worst_cases(tallies)):
         show.line(text)
     return 0
 

@@ -78,7 +78,7 @@ def _balloon(arguments: argparse.Namespace) -> int:
     )
     pages = report.pages(answer["requested"])
     why = f": {answer['reason']}" if answer["reason"] else ""
-    show.line(f"a balloon of {pages} is {answer['answer']}{why}")
+    show.prose(f"a balloon of {pages} is {answer['answer']}{why}")
     return 0
 
 

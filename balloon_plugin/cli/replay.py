@@ -72,7 +72,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _show(header: Header, found: list[Replayed], took: float) -> None:
     rows = [_cells(each, session) for each in found for session in each.sessions]
     what = f"{header.guest or 'a guest'}, recorded under {header.policy}"
-    show.line(
+    show.prose(
         f"{what}: {found[0].seconds:.1f} s, replayed {len(found)} times in {took:.2f} s"
         if len(found) > 1
         else f"{what}: {found[0].seconds:.1f} s, replayed in {took:.2f} s"
@@ -83,7 +83,7 @@ def _show(header: Header, found: list[Replayed], took: float) -> None:
         show.line("No driver shows itself in it.")
     for each in found:
         for text in _remarks(each):
-            show.line(text)
+            show.prose(text)
 
 
 def _cells(replayed: Replayed, session: Session) -> tuple[str, ...]:

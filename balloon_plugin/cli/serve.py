@@ -103,7 +103,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         for name, slot in slots.items():
             policy = companions.policy_of(name)
             how = f"policy {policy}{', as it was' * slot.restored}"
-            show.line(f"{name}: waiting for a front end on {slot.path} ({how})")
+            _tell(name, f"waiting for a front end on {slot.path} ({how})")
             stack.enter_context(_narrated(name, slot.device))
             if arguments.target is not None and not slot.restored:
                 pages = arguments.target // PAGE_SIZE
@@ -186,6 +186,11 @@ def _add_slot(
     )
 
 
+def _tell(name: str, text: str) -> None:
+    """Tell an operator something of one guest."""
+    show.prose(f"{name}: {text}", hang=2)
+
+
 class _Narrator:
     """An observer that tells an operator the news of one device."""
 
@@ -195,7 +200,7 @@ class _Narrator:
     @hookimpl
     def balloon_event(self, event: Event) -> None:
         if narrate.is_news(event):
-            show.line(f"{self._name}: {narrate.sentence(event)}")
+            _tell(self._name, narrate.sentence(event))
 
 
 @contextlib.contextmanager

@@ -145,11 +145,11 @@ def _print(arguments: argparse.Namespace, result: Result, decision: Decision) ->
         print(as_csv(result.records()), end="")  # noqa: T201
         return
     population = result.population
-    show.line(f"{result.runs:,} guests of {population.name}: {population.title}")
+    show.prose(f"{result.runs:,} guests of {population.name}: {population.title}")
     show.line("")
     show.table(*rates_table(result))
     paragraphs = (legend(), advice(result, decision), reasons(result, decision))
     for paragraph in paragraphs:
         show.line("")
         for sentence in paragraph:
-            show.line(sentence)
+            show.prose(sentence)

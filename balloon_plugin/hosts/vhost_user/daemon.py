@@ -160,5 +160,6 @@ class Daemon(Server[Slot]):
         try:
             return function()
         finally:
-            for slot in self._slots:
-                slot.keep()
+            with contextlib.ExitStack() as stack:
+                for slot in self._slots:
+                    stack.callback(slot.keep)

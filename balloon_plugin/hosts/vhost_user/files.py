@@ -6,6 +6,7 @@ can shrink a file, so below each mapping is a net (:mod:`~balloon_plugin.hosts.n
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -51,7 +52,7 @@ class Window:
         self._mapping = map_shared(fd, end - start, start)
         self._net = Net(self._mapping, mmap.PAGESIZE)
         self.view = memoryview(self._mapping)[offset - start :]
-        """The part; whoever takes a view of it lets go of that before :meth:`close`."""
+        """The part."""
 
     @property
     def torn(self) -> bool:
@@ -59,10 +60,11 @@ class Window:
         return self._net.torn
 
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap it, or leave it to the last view if somebody still holds one."""
         self.view.release()
-        self._mapping.close()
-        self._net.close()
+        with contextlib.suppress(BufferError):
+            self._mapping.close()
+            self._net.close()
 
 
 def map_shared(fd: int, length: int, offset: int) -> mmap.mmap:

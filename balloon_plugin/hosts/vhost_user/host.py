@@ -246,15 +246,16 @@ class SlotHost:
 
         :raises RefusalError: if one of them is not there any more.
         """
-        refusal = None
+        # Sentences only: an error would hold on to views of what is to be unmapped.
+        problems = []
         for index, vring in enumerate(self.vrings):
             try:
                 if vring.ring is not None:
                     self.start(index, vring.ring)
             except RefusalError as error:
-                refusal = error
-        if refusal is not None:
-            raise refusal
+                problems.append(str(error))
+        if problems:
+            raise RefusalError(problems[0])
 
     def stand(self, index: int, ring: Ring | None) -> int:
         """Return where a queue stands that is about to start.

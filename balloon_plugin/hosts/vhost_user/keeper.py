@@ -113,6 +113,8 @@ class Keeper:
             if count is None:
                 raise HostError(f"queue {index} is not where the kept session left it")
             owed[index] = count
+            # Until it starts: of a packed one the front end does not know.
+            host.vrings[index].base = base
         target = self._device.query().requested
         self._device.load(session.device)
         if self._device.query().requested != target and not session.migrated:
@@ -141,8 +143,8 @@ class Keeper:
         """Write down what there is to keep, if anything happened.
 
         :param owed: where queues stand whose buffers are about to be returned.
-        :raises HostError: if it cannot be written. Nothing may be returned then, and
-            the session is parked as it was last written.
+        :raises HostError: if it cannot be written. Buffers that are owed may not be
+            returned then, and the session is parked as it was last written.
         """
         if self._file is None or not (self._changed or owed):
             return
@@ -150,9 +152,10 @@ class Keeper:
         try:
             self._file.keep(parked.pack(self._device.query().requested, session))
         except HostError:
-            self._session = None
-            if self._file.value is not None:
-                _, self.parked = parked.unpack(self._file.value)
+            if owed:
+                self._session = None
+                if self._file.value is not None:
+                    _, self.parked = parked.unpack(self._file.value)
             raise
         self._changed = False
 

@@ -81,10 +81,15 @@ class Resumption:
 
     def _session(self, owed: dict[int, Place]) -> Parked | None:
         """Return what it takes to go on with the session on another connection."""
-        going = self._protocol.going
-        if self._protocol.parked or going is None:
+        if self._protocol.parked:
             return self._keeper.parked
-        stand = {index: (self._host.vrings[index].base, 0) for index in COUNTED}
+        going = self._protocol.going
+        if going is None:
+            return None
+        stand = {
+            index: (self._host.vrings[index].base, self._owed.get(index, 0))
+            for index in COUNTED
+        }
         return Parked(
             boot=boot(),
             files=self._host.mapped.files,
