@@ -36,12 +36,8 @@ to import all takes longer than most of them do."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    words = sys.argv[1:] if argv is None else [*argv]
-    arguments = _parser(words[:1]).parse_args(words)
-    arguments.words = ["balloon-plugin", *words]
-    logging.basicConfig(format="%(message)s", level=arguments.log_level)
     try:
-        code: int = arguments.run(arguments)
+        return _run(sys.argv[1:] if argv is None else [*argv])
     except BalloonError as error:
         show.error(str(error))
         return 2
@@ -51,6 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes at its end, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(words: list[str]) -> int:
+    arguments = _parser(words[:1]).parse_args(words)
+    arguments.words = ["balloon-plugin", *words]
+    logging.basicConfig(format="%(message)s", level=arguments.log_level)
+    code: int = arguments.run(arguments)
     return code
 
 
