@@ -111,12 +111,12 @@ def test_a_packed_ring_that_may_have_lists_stands_where_the_record_says(host, re
     features = PACKED & ~INDIRECT_DESC
     first = PackedGuest(host)
     first.records = records
-    first.start(features)
+    first.start(features=features)
     first.send_pages(0, 1, 2)
     first.settle()
 
     host.restart()
-    second = PackedGuest(host, first).start(features)
+    second = PackedGuest(host, first).start(features=features)
 
     # Without, nobody knows where it stands, and its driver is judged anew.
     assert host.device.query().ballooned == (2 if records else 0)
@@ -216,6 +216,25 @@ def test_memory_may_change_while_something_is_in_flight(host, guest):
 
     assert guest.used(0) == 2
     assert in_flight(guest) == []
+
+
+def test_a_queue_may_lose_its_memory_and_get_it_back(host, guest):
+    buffer = host.slot._host.inflight
+    leave_in_flight(host, guest, 1)
+    elsewhere = traces.table(traces.region(guest=0x8000_0000, size=4096, user=0x1000))
+    guest.refused("SET_MEM_TABLE", elsewhere, ("memory",))
+    window = buffer._window
+
+    memory = traces.table(traces.region())
+    guest.say(Sent("SET_MEM_TABLE", memory, ("memory",), ack=True))
+    guest.kick(0)
+    assert guest.used(0) == 1
+
+    guest.refused("SET_MEM_TABLE", elsewhere, ("memory",))
+    guest.socket.close()
+    guest.settle()
+    assert not host.slot.connected
+    assert window._mapping.closed
 
 
 # --- when it is another driver's ------------------------------------------------------

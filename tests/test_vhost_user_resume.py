@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import errno
+from unittest import mock
 
 import pytest
 import vhost_user_traces as traces
 from vhost_user_front_end import FrontEnd, open_fds
-from vhost_user_lives import Guest, Host, PackedGuest, a_host, inflated, killed_at
+from vhost_user_lives import (
+    FIRST_PAGE,
+    Guest,
+    Host,
+    KilledError,
+    PackedGuest,
+    a_host,
+    inflated,
+    killed_at,
+)
 from vhost_user_traces import Sent, number, state
 
 from balloon_plugin import make_device
 from balloon_plugin.errors import HostError
 from balloon_plugin.hosts import state_file
+from balloon_plugin.hosts.vhost_user.daemon import Daemon
 
 
 @pytest.fixture
@@ -66,6 +77,36 @@ def test_killed_at_any_moment_every_buffer_counts_once(tmp_path):
         moment += 13
 
     assert moment > 100
+
+
+@pytest.mark.parametrize("kind", [Guest, PackedGuest])
+def test_killed_between_the_starts_of_two_queues_every_buffer_counts_once(host, kind):
+    first = kind(host).start()
+    first.send_pages(0, 1, 2)
+    first.settle()
+    first.send_pages(1, 2)
+    first.settle()
+    first.send_pages(1, 1)
+    with pytest.raises(KilledError), patch_push(host.slot._host.vrings[1].queue):
+        first.settle()
+    host.restart()
+    second = kind(host, first)
+    *most, _kick, _enable = second.probe(second.bases, second.features)
+    second.say(*traces.UML_CONNECT, *most)
+
+    host.restart()
+    third = kind(host, second).start()
+    third.send_pages(0, 3)
+    third.settle()
+
+    deflated = [["PagesDeflated", FIRST_PAGE + page] for page in (2, 1)]
+    assert host.policy.seen == [*inflated(1, 2), *deflated, *inflated(3)]
+    third.close()
+
+
+def patch_push(queue):
+    """Die before buffers go back."""
+    return mock.patch.object(type(queue), "push", side_effect=KilledError)
 
 
 def test_the_target_and_actual_are_kept(host, guest):
@@ -417,6 +458,25 @@ def test_nothing_is_kept_of_a_driver_that_was_reset(host, guest):
     assert host.slot._keeper.parked is None
 
 
+def test_a_session_that_was_over_does_not_come_back(host, guest):
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.socket.close()
+    guest.settle()
+    assert host.slot._keeper.parked is not None
+    other = Guest(host, guest)
+    host.guests.append(other)
+    other.poke(0, bytes(0x9000))
+    other.start()
+
+    other.say(Sent("SET_PROTOCOL_FEATURES", number(traces.QEMU_PROTOCOL)))
+    other.say(Sent("RESET_DEVICE", ack=True))
+    other.socket.close()
+    other.settle()
+
+    assert host.slot._keeper.parked is None
+
+
 def test_a_device_that_failed_is_not_trusted_again(host, guest):
     guest.send_pages(0, 1)
     guest.settle()
@@ -452,12 +512,13 @@ def test_a_damaged_session_is_told_with_its_file(host, tmp_path):
         host.daemon.add(tmp_path / "x.sock", lambda: make_device("none"), state=damaged)
 
 
+def full(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_without_room_for_the_state_no_buffer_goes_back(host, guest, monkeypatch):
     guest.send_pages(0, 1)
     guest.settle()
-
-    def full(*_args):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(state_file, "_write_all", full)
@@ -473,12 +534,46 @@ def test_without_room_for_the_state_no_buffer_goes_back(host, guest, monkeypatch
     assert host.policy.seen == inflated(1, 2)
 
 
+def test_a_command_without_room_for_the_state_ends_no_session(host, guest, monkeypatch):
+    guest.send_pages(0, 1)
+    guest.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(state_file, "_write_all", full)
+        with pytest.raises(HostError, match="No space left on device; make room"):
+            host.daemon.call(lambda: host.device.set_target(7))
+    guest.send_pages(0, 2)
+    guest.settle()
+
+    host.restart()
+    again(host)
+
+    assert host.policy.seen == inflated(1, 2)
+    assert host.device.query().requested == 7
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+def test_a_state_that_cannot_be_written_keeps_no_other_from_being(tmp_path, bad):
+    paths = [tmp_path / name for name in ("a", "b")]
+    with Daemon() as daemon:
+        slots = [
+            daemon.add(
+                path.with_suffix(".sock"),
+                lambda: make_device("none"),
+                state=path.with_suffix(".state"),
+            )
+            for path in paths
+        ]
+        no_room = mock.patch.object(slots[bad]._keeper._file, "_write", full)
+        with no_room, pytest.raises(HostError, match="cannot be written"):
+            daemon.call(lambda: [slot.device.set_target(7) for slot in slots])
+
+        kept = state_file._read(paths[1 - bad].with_suffix(".state"))
+    assert kept["target"] == 7
+
+
 def test_a_file_that_cannot_be_written_is_a_sentence_a_second(
     host, monkeypatch, caplog
 ):
-    def full(*_args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
         patch.setattr(state_file, "_write_all", full)
         with pytest.raises(HostError, match="No space left on device; make room"):

@@ -69,6 +69,15 @@ def test_a_buffer_that_is_replaced_is_let_go(buffer, described):
     assert before._mapping.closed
 
 
+def test_a_buffer_is_let_go_though_somebody_looks_at_it(buffer):
+    record = buffer.record(0, RING)
+
+    buffer.close()
+
+    assert buffer.record(0, RING) is None
+    record.release()
+
+
 def test_no_room_for_a_buffer_is_a_sentence(monkeypatch):
     def full(_name):
         raise OSError(errno.ENOMEM, "no memory")

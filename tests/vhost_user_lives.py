@@ -121,6 +121,8 @@ class Guest(FrontEnd):
     described = b""
     """Where that is, in its file."""
 
+    features = traces.MODERN
+
     def __init__(self, host, before=None):
         super().__init__(host.path, host)
         if before is not None:
@@ -129,14 +131,18 @@ class Guest(FrontEnd):
                 self.give(name, os.dup(before.fds[name]))
             before.close()
 
-    def start(self, *, bases=None, features=traces.MODERN):
-        bases = bases or [self.used(queue) if self.fds else 0 for queue in (0, 1)]
+    @property
+    def bases(self):
+        """Where its front end thinks that its queues stand."""
+        return [self.used(queue) if "memory" in self.fds else 0 for queue in (0, 1)]
+
+    def start(self, *, bases=None, features=None):
         self.say(*traces.UML_CONNECT)
         if self.records:
             protocol = traces.UML_PROTOCOL | 1 << 12
             self.say(Sent("SET_PROTOCOL_FEATURES", number(protocol), ack=True))
             self.keep_record()
-        self.say(*self.probe(bases, features))
+        self.say(*self.probe(bases or self.bases, features or self.features))
         return self
 
     def probe(self, bases, features=traces.MODERN):
@@ -186,6 +192,9 @@ BEGINNING = 0x8000_8000
 class PackedGuest(Guest):
     """A driver with packed rings, which stay the same on every connection."""
 
+    features = PACKED
+    bases = (BEGINNING, BEGINNING)
+
     def __init__(self, host, before=None):
         super().__init__(host, before)
         self._map = mmap.mmap(self.fd("memory"), 0)
@@ -203,9 +212,6 @@ class PackedGuest(Guest):
             state = vars(self.rings[queue])
             vars(ring).update({name: state[name] for name in _DRIVERS})
         self.rings[queue] = ring
-
-    def start(self, features=PACKED):
-        return super().start(bases=[BEGINNING] * 2, features=features)
 
     def send_pages(self, queue, *pages):
         for page in pages:
