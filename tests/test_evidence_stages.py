@@ -28,25 +28,18 @@ from balloon_plugin.events import (
     TimePassed,
 )
 from balloon_plugin.policies.evidence.drivers import kinds
-from balloon_plugin.policies.evidence.session import Session
 from balloon_plugin.policies.evidence.stages import (
     Stage,
     defects,
     is_hopeless,
     judgement,
-    knows_pages,
+    mean_the_same,
 )
 
 
 def kind(name, page=1):
     every = kinds(GuestFacts(()), None)
     return next(kind for kind in every if (kind.name, kind.page) == (name, page))
-
-
-def session(alive, entries=0):
-    session = Session(GuestFacts(()))
-    session.alive, session.entries = alive, entries
-    return session
 
 
 RIGHT_4K, RIGHT_64K = (kind("a driver that is right", page) for page in (1, 16))
@@ -119,25 +112,21 @@ def test_a_defect_counts_once_every_kind_left_has_it(alive, mute, expected):
     ],
 )
 def test_it_is_hopeless_when_none_is_left_that_may_deflate(alive, hopeless):
-    assert is_hopeless(session(alive)) is hopeless
+    assert is_hopeless(alive) is hopeless
 
 
 @pytest.mark.parametrize(
-    ("alive", "entries", "knows"),
+    ("alive", "same"),
     [
-        ((RIGHT_4K,), 5, True),
-        ((UNSHIFTED,), 5, True),
-        ((RIGHT_4K, RIGHT_64K, MACOS), 5, True),
-        ((RIGHT_4K, UNSHIFTED), 5, False),
-        ((RIGHT_4K, SWAPPED), 5, False),
-        # while nothing is in the balloon, there is nothing to mistake
-        ((RIGHT_4K, SWAPPED), 0, True),
+        ((RIGHT_4K,), True),
+        ((UNSHIFTED,), True),
+        ((RIGHT_4K, RIGHT_64K, MACOS), True),
+        ((RIGHT_4K, UNSHIFTED), False),
+        ((RIGHT_4K, SWAPPED), False),
     ],
 )
-def test_nothing_is_reclaimed_while_its_numbers_may_mean_other_pages(
-    alive, entries, knows
-):
-    assert knows_pages(session(alive, entries)) is knows
+def test_the_same_numbers_may_mean_other_pages(alive, same):
+    assert mean_the_same(alive) is same
 
 
 # --- what it lets in ----------------------------------------------------------------

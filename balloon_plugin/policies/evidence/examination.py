@@ -150,7 +150,7 @@ class Examination:
             self._enter(Stage.FILL)
             if before.features is not None:
                 session.accept(before.features)
-        elif self.stage is Stage.HELD and not is_hopeless(self.session):
+        elif self.stage is Stage.HELD and not is_hopeless(self.session.alive):
             # What could not be told apart may be now.
             self._resume()
         self._look_for_proof()
@@ -237,7 +237,7 @@ class Examination:
     def _advance(self) -> None:
         """Go on to the next stage if this one has shown what it can."""
         lead = self.session.lead
-        if lead is None or is_hopeless(self.session):
+        if lead is None or is_hopeless(self.session.alive):
             if self.stage is not Stage.HELD:
                 self._enter(Stage.HELD)
             return

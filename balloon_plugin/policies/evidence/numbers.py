@@ -108,6 +108,8 @@ class Buffer:
     :param entries: not empty.
     :param ram: the guest's RAM.
     :param taken: the entries that are in the balloon already, as far as known.
+
+    :ivar count: how many entries there are.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class Buffer:
         ram: RamMap,
         taken: set[int] | frozenset[int] = frozenset(),
     ) -> None:
+        self.count = len(entries)
         self._entries = entries
         self._ram = ram
         self._taken = taken

@@ -22,7 +22,7 @@ from balloon_plugin.policies.evidence.stages import (
     WAITING,
     defects,
     judgement,
-    knows_pages,
+    mean_the_same,
     reason,
 )
 from balloon_plugin.policies.options import flag, integer
@@ -111,7 +111,8 @@ class EvidencePolicy:
         lead = exam.session.lead
         return Gate(
             exam.advertised(),
-            reclaim=knows_pages(exam.session),
+            # While nothing is in the balloon, there is nothing to mistake.
+            reclaim=not exam.session.entries or mean_the_same(exam.session.alive),
             targets=Answer.ACCEPTED,
             translation=Translation() if lead is None else translation(lead),
             nudges=exam.nudges,

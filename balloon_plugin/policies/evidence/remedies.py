@@ -83,7 +83,6 @@ def translation(kind: DriverKind) -> Translation:
     )
 
 
-@cache
 def numbering(kind: DriverKind) -> tuple[Encoding, int]:
     """Return what decides which pages the numbers of a kind stand for."""
     return kind.encoding, kind.page if kind.counts_guest_pages else 1

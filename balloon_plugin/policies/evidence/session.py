@@ -183,18 +183,20 @@ class Session:
 
         :param entries: not empty.
         """
-        new = entries[: max(0, self.latest - self.entries)]
+        latest = self.latest
+        new = entries[: max(0, latest - self.entries)]
         buffer = Buffer(entries, self.ram, self.taken)
+        is_within = self.entries + len(entries) <= latest
         lent: list[DriverKind] = []
 
         def explains(kind: DriverKind) -> bool:
             if kind.stale:
-                return self._is_whole(entries, new) and self._sends(kind, new, lent)
-            return self._sends(kind, entries, lent, buffer)
+                return self._is_whole(entries, new) and self._sends(
+                    kind, Buffer(new, self.ram, self.taken), lent, is_within=True
+                )
+            return self._sends(kind, buffer, lent, is_within=is_within)
 
-        self.keep(
-            explains, lambda: f"{len(entries)} entries for a target of {self.latest}"
-        )
+        self.keep(explains, lambda: f"{len(entries)} entries for a target of {latest}")
         self.lent += tuple(lent)
         self.stated = self.yielded = self.fresh = False
         entries = self._counted(entries, new)
@@ -208,23 +210,24 @@ class Session:
     def _sends(
         self,
         kind: DriverKind,
-        entries: Entries,
+        buffer: Buffer,
         lent: list[DriverKind],
-        buffer: Buffer | None = None,
+        *,
+        is_within: bool,
     ) -> bool:
-        """Return whether a kind could have sent these entries now.
+        """Return whether a kind could have sent a buffer now.
 
-        :param lent: is given the kind if they would have to be a page that is moved.
+        :param lent: is given the kind if it would have to be a page that is moved.
+        :param is_within: whether the balloon does not grow beyond the latest target.
         """
-        after = min(self.entries + len(entries), MOST)
         # No entry is less than a unit, nor does a right driver stop below its target.
-        is_within = after <= self.latest and not kind.swaps_target
-        if not is_within and not self._may_reach(kind, self.entries, after):
-            if not self._may_move(kind, len(entries)):
-                return False
-            lent.append(kind)
-        buffer = buffer or Buffer(entries, self.ram, self.taken)
-        whole = len(entries) % kind.entries_per_unit == 0
+        if kind.swaps_target or not is_within:
+            after = min(self.entries + buffer.count, MOST)
+            if not self._may_reach(kind, self.entries, after):
+                if not self._may_move(kind, buffer.count):
+                    return False
+                lent.append(kind)
+        whole = buffer.count % kind.entries_per_unit == 0
         return whole and buffer.fits(kind.encoding, kind.page)
 
     def _is_whole(self, entries: Entries, new: Entries) -> bool:

@@ -12,11 +12,12 @@ that does not react.
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
+from typing import Final
 
 from balloon_plugin.events import Defect, Judgement
 from balloon_plugin.policies.evidence.drivers import DriverKind
 from balloon_plugin.policies.evidence.remedies import numbering
-from balloon_plugin.policies.evidence.session import Session
 
 __all__ = [
     "OPEN",
@@ -26,7 +27,7 @@ __all__ = [
     "defects",
     "is_hopeless",
     "judgement",
-    "knows_pages",
+    "mean_the_same",
     "reason",
 ]
 
@@ -51,6 +52,10 @@ OPEN = (Stage.GOOD, Stage.WORKING)
 WAITING = (*PROBING, Stage.SILENT)
 """Those in which the user's target waits."""
 
+REMEMBERED: Final = 256
+"""Sets of kinds of which what follows is remembered: it is asked for at every buffer,
+and seldom changes."""
+
 
 def judgement(stage: Stage, alive: tuple[DriverKind, ...]) -> Judgement:
     """Return what is concluded when these kinds are left."""
@@ -60,6 +65,7 @@ def judgement(stage: Stage, alive: tuple[DriverKind, ...]) -> Judgement:
     return Judgement.BUGGY if certain else Judgement.UNDECIDED
 
 
+@lru_cache(REMEMBERED)
 def defects(
     alive: tuple[DriverKind, ...], mute: tuple[Defect, ...]
 ) -> tuple[Defect, ...]:
@@ -85,20 +91,17 @@ def reason(stage: Stage, found: tuple[Defect, ...]) -> str:
     return f"the balloon is shut: the driver {named or 'cannot be believed'}"
 
 
-def is_hopeless(session: Session) -> bool:
+@lru_cache(REMEMBERED)
+def is_hopeless(alive: tuple[DriverKind, ...]) -> bool:
     """Return whether nothing but to hold the driver where it is can be right."""
-    lead = session.lead
     return (
-        lead is None
-        or not lead.deflates
-        or all(kind.frees_wrong or not kind.deflates for kind in session.alive)
+        not alive
+        or not alive[0].deflates
+        or all(kind.frees_wrong or not kind.deflates for kind in alive)
     )
 
 
-def knows_pages(session: Session) -> bool:
-    """Return whether all kinds left mean the same pages by what was inflated."""
-    alive = session.alive
-    if len(alive) == 1 or not session.entries:
-        return True
-    first = numbering(alive[0])
-    return all(numbering(kind) == first for kind in alive)
+@lru_cache(REMEMBERED)
+def mean_the_same(alive: tuple[DriverKind, ...]) -> bool:
+    """Return whether all kinds left mean the same pages by the same numbers."""
+    return len({numbering(kind) for kind in alive}) <= 1
