@@ -43,6 +43,9 @@ __all__ = ["Balloon"]
 MOST_PAGES: Final = (1 << 32) - 1
 """Pages that ``num_pages`` can ask for: one less than 16 TiB."""
 
+_HOST: Final = tuple(name for name in vars(Host) if not name.startswith("_"))
+"""What a host has to have; one without it would fail in the middle of a guest."""
+
 _MUST_TELL_HOST = Feature.VIRTIO_BALLOON_F_MUST_TELL_HOST.mask
 
 
@@ -74,6 +77,10 @@ class Balloon:
         if self._host is not None:
             message = "the device is realized already: make one device for each guest"
             raise HostError(message)
+        missing = [name for name in _HOST if not hasattr(host, name)]
+        if missing:
+            what = f"{type(host).__name__} is not a host: it lacks {', '.join(missing)}"
+            raise HostError(f"{what}; see balloon_plugin.Host")
         self._host = host
         self.guest_changed()
 
@@ -193,8 +200,11 @@ class Balloon:
     @hookimpl
     def set_target(self, num_pages: int) -> TargetReply:
         """Take the user's target, clamped to the guest's RAM."""
-        if num_pages < 0:
-            message = f"a balloon of {num_pages} pages: the target must be 0 or more"
+        if not isinstance(num_pages, int) or num_pages < 0:
+            message = (
+                f"a balloon of {num_pages!r} pages: the target must be a whole number, "
+                "0 or more"
+            )
             raise HostError(message)
         # Before a front end has told of its memory, any target may be right.
         most = min(self._living_host().facts.ram_pages or MOST_PAGES, MOST_PAGES)

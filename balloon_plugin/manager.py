@@ -162,7 +162,16 @@ def _named(policy: str | object, name: str | None) -> tuple[str, object]:
     """Return a policy, made if need be, with what to call it."""
     if isinstance(policy, str):
         return policy, make_policy(policy)
+    _check_made(policy)
     return name or type(policy).__name__, policy
+
+
+def _check_made(plugin: object) -> None:
+    """Refuse a class: pluggy would take it, and call its methods without an object."""
+    if isinstance(plugin, type):
+        what = plugin.__name__
+        message = f"{what} is a class: give an object that is made of it, {what}()"
+        raise PluginError(message)
 
 
 def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:
@@ -170,15 +179,24 @@ def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) ->
     implemented = {caller.name for caller in plugins.get_hookcallers(plugin) or ()}
     missing = [hook for hook in _NEEDED if hook not in implemented]
     if missing:
-        message = f"{name} is not a policy: it must implement {', '.join(missing)}"
+        message = (
+            f"{name} is not a policy: it must implement {', '.join(missing)}, "
+            "marked with balloon_plugin.hookimpl"
+        )
         raise PluginError(message)
 
 
 def _register_observer(plugins: pluggy.PluginManager, observer: object) -> None:
     """Refuse an observer that implements more than its hook: it may not meddle."""
+    _check_made(observer)
     plugins.register(observer)
     implemented = {caller.name for caller in plugins.get_hookcallers(observer) or ()}
-    if not implemented <= {"balloon_event"}:
+    if not implemented:
+        raise PluginError(
+            f"{observer!r} is to observe, but sees nothing: it must implement "
+            "balloon_event, marked with balloon_plugin.hookimpl"
+        )
+    if implemented != {"balloon_event"}:
         others = ", ".join(sorted(implemented - {"balloon_event"}))
         raise PluginError(f"{observer!r} is to observe, but implements {others} too")
 

@@ -134,7 +134,7 @@ class GuestMemory:
 
 def _check(region: Region) -> None:
     data = region.data
-    if data.format != "B" or data.ndim != 1 or data.readonly or not data.contiguous:
+    if not isinstance(data, memoryview) or not _is_bytes(data):
         message = (
             f"the region of RAM at {region.start:#x} is no writable view of bytes: "
             "pass memoryview(mapping), with a mapping that can be written"
@@ -147,6 +147,10 @@ def _check(region: Region) -> None:
             f"whole pages of {PAGE_SIZE} bytes, below 2**64"
         )
         raise HostError(message)
+
+
+def _is_bytes(data: memoryview) -> bool:
+    return data.format == "B" and data.ndim == 1 and data.contiguous and not data.readonly
 
 
 def _reach(regions: tuple[Region, ...]) -> list[int]:

@@ -836,11 +836,13 @@ def test_a_target_fits_into_the_space_of_a_guest_however_large():
     assert made.target() == 2**32 - 1
 
 
-def test_a_negative_target_is_the_hosts_mistake():
+@pytest.mark.parametrize("target", [-1, 1.5, "16"])
+def test_a_target_that_is_none_is_the_hosts_mistake(target):
     made = opened()
 
-    with pytest.raises(HostError, match=r"-1 pages.*0 or more"):
-        made.device.set_target(-1)
+    with pytest.raises(HostError, match=f"{target!r} pages.* whole number, 0 or more"):
+        made.device.set_target(target)
+    assert made.device.query().requested == 0
 
 
 def test_a_query_shows_what_was_asked_for_beside_what_is_shown():
@@ -1225,6 +1227,17 @@ def test_a_device_is_realized_once():
 
     with pytest.raises(HostError, match="one device for each guest"):
         made.device.realize(FakeHost())
+
+
+def test_what_is_no_host_is_told_what_it_lacks():
+    class Half(FakeHost):
+        discard = property()  # raises AttributeError
+
+    device = make_device(ScriptedPolicy(OPEN))
+
+    with pytest.raises(HostError, match="Half is not a host: it lacks discard; see"):
+        device.realize(Half())
+    device.realize(FakeHost())
 
 
 def test_a_device_that_was_given_up_believes_no_second_guest():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 from scripted import RFC, ScriptedDevice, boot, profile, words
 
+from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.guests.access import Access
 from balloon_plugin.guests.traits import Conditions, Order, PfnForm, Start
+from balloon_plugin.hosts.simulated import SimulatedHost
 from balloon_plugin.layouts import Feature
 
 SIXTEEN = bytes([0x10, 0, 0, 0])
@@ -71,6 +73,13 @@ def test_queues_are_numbered_without_gaps():
         True,
         False,
     ]
+
+
+def test_a_machine_without_a_queue_that_it_needs_is_told(monkeypatch):
+    monkeypatch.setattr(SimulatedHost, "queue_size", lambda *_: 0)
+
+    with pytest.raises(HostError, match=r"no queue 0: let queue_size .* features.queue"):
+        booted("linux-6.1-le-4k", 0)
 
 
 def test_a_poisoning_kernel_writes_its_poison_before_all_else():

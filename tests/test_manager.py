@@ -210,7 +210,8 @@ class WrongArgument(ScriptedPolicy):
     [
         (object(), "policy_observe, policy_gate, policy_verdict"),
         (NoGate(), "NoGate is not a policy: it must implement policy_gate"),
-        (Unmarked(), "policy_gate"),
+        (Unmarked(), "policy_gate, policy_verdict, marked with balloon_plugin.hooki"),
+        (ScriptedPolicy, r"is a class: give an object .*, ScriptedPolicy\(\)"),
         (Misspelt(), "policy_obsrve"),
         (WrongArgument(), "wanted"),
     ],
@@ -240,14 +241,28 @@ def test_a_policy_may_call_its_methods_as_it_likes():
     assert device.query().gate == OPEN
 
 
-def test_an_observer_that_does_not_fit_is_refused():
-    class Misspelt:
-        @hookimpl
-        def baloon_event(self, event):
-            pass
+class Blind:
+    def balloon_event(self, event):
+        pass
 
-    with pytest.raises(PluginError, match="baloon_event"):
-        make_device("none", observers=[Misspelt()])
+
+class Misheard:
+    @hookimpl
+    def baloon_event(self, event):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("observer", "complaint"),
+    [
+        (Blind(), "sees nothing: it must implement balloon_event, marked with balloon"),
+        (Misheard(), "baloon_event"),
+        (Recorder, "Recorder is a class"),
+    ],
+)
+def test_an_observer_that_does_not_fit_is_refused(observer, complaint):
+    with pytest.raises(PluginError, match=complaint):
+        make_device("none", observers=[observer])
 
 
 def test_the_same_observer_twice_is_refused():

@@ -164,12 +164,13 @@ def test_regions_that_overlap_are_refused(parts):
 @pytest.mark.parametrize(
     "data",
     [
+        bytearray(PAGE),
         memoryview(bytes(PAGE)),
         memoryview(bytearray(PAGE)).cast("H"),
         memoryview(bytearray(2 * PAGE))[::2],
         memoryview(bytearray(PAGE)).cast("B", (64, 64)),
     ],
-    ids=["read-only", "words", "with gaps", "a matrix"],
+    ids=["no view", "read-only", "words", "with gaps", "a matrix"],
 )
 def test_a_region_is_a_writable_view_of_bytes(data):
     with pytest.raises(HostError, match="no writable view of bytes"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from balloon_plugin.errors import HostError
 from balloon_plugin.guests.form import RingForm
 from balloon_plugin.guests.kernel import Kernel
 from balloon_plugin.guests.packed_ring import PackedRing
@@ -22,6 +23,7 @@ class Channel:
     :param index: the queue's number.
     :param form: of the ring.
     :param room: bytes that the buffer holds.
+    :raises HostError: if the transport has no such queue.
 
     :ivar sent: how many buffers were sent.
     :ivar size: entries of the ring.
@@ -40,6 +42,11 @@ class Channel:
         self._ram = kernel.ram
         self._index = index
         self.size = size = transport.queue_size(index)
+        if not size:
+            raise HostError(
+                f"the driver finds no queue {index}: let queue_size tell of all that "
+                "features.queues(offered) has"
+            )
         self._buffer = kernel.claim(room)
         kind = PackedRing if form.packed else SplitRing
         start = kernel.claim(kind.bytes_for(size), kernel.queue_align)
