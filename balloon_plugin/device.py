@@ -200,7 +200,7 @@ class Balloon:
     @hookimpl
     def set_target(self, num_pages: int) -> TargetReply:
         """Take the user's target, clamped to the guest's RAM."""
-        if not isinstance(num_pages, int) or num_pages < 0:
+        if type(num_pages) is not int or num_pages < 0:
             message = (
                 f"a balloon of {num_pages!r} pages: the target must be a whole number, "
                 "0 or more"

@@ -134,7 +134,7 @@ class GuestMemory:
 
 def _check(region: Region) -> None:
     data = region.data
-    if not isinstance(data, memoryview) or not _is_bytes(data):
+    if not _is_writable_view(data):
         message = (
             f"the region of RAM at {region.start:#x} is no writable view of bytes: "
             "pass memoryview(mapping), with a mapping that can be written"
@@ -149,8 +149,13 @@ def _check(region: Region) -> None:
         raise HostError(message)
 
 
-def _is_bytes(data: memoryview) -> bool:
-    return data.format == "B" and data.ndim == 1 and data.contiguous and not data.readonly
+def _is_writable_view(data: object) -> bool:
+    return (
+        isinstance(data, memoryview)
+        and (data.format, data.ndim) == ("B", 1)
+        and data.contiguous
+        and not data.readonly
+    )
 
 
 def _reach(regions: tuple[Region, ...]) -> list[int]:

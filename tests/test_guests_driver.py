@@ -78,7 +78,7 @@ def test_queues_are_numbered_without_gaps():
 def test_a_machine_without_a_queue_that_it_needs_is_told(monkeypatch):
     monkeypatch.setattr(SimulatedHost, "queue_size", lambda *_: 0)
 
-    with pytest.raises(HostError, match=r"no queue 0: let queue_size .* features.queue"):
+    with pytest.raises(HostError, match=r"no queue 0: .* features.queues"):
         booted("linux-6.1-le-4k", 0)
 
 
