@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zlib
 
 import pytest
 from examples import times
@@ -135,11 +136,15 @@ def test_every_damaged_byte_is_noticed(path):
             StateFile(path)
 
 
+DEEP = b'{"a":' * 2000 + b"0" + b"}" * 2000
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
         b"\n",
+        pytest.param(b"%08x %s\n" % (zlib.crc32(DEEP), DEEP), id="deep"),
         b"nonsense\n",
         state_file._line([1]),
         state_file._line({}) + state_file._line(1),

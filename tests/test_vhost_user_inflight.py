@@ -254,6 +254,28 @@ def test_a_driver_that_begins_anew_finds_nothing_in_flight(host, guest):
     assert in_flight(guest) == []
 
 
+def test_a_record_that_was_kept_for_another_driver_brings_no_session_back(host, caplog):
+    guest = recording(PackedGuest, host)
+    guest.send_pages(0, 1, 2)
+    guest.settle()
+    host.restart()
+    guest.rings.clear()
+    for queue in (0, 1):
+        guest.poke(traces.ring_at(queue)[0], bytes(traces.QUEUE_SIZE * 16))
+    other = PackedGuest(host, guest)
+
+    other.say(*traces.UML_CONNECT)
+    other.say(Sent("SET_PROTOCOL_FEATURES", number(1 << 3 | INFLIGHT), ack=True))
+    other.keep_record()
+    *start, enable = other.probe(other.bases, other.features)[:-2]
+    other.say(*start)
+    other.refused(enable.request, enable.payload)
+
+    assert "the record of buffers in flight is of another ring" in caplog.text
+    assert host.device.query().ballooned == 0
+    other.close()
+
+
 def test_a_connection_that_is_lost_leaves_it_on_record(host, guest):
     leave_in_flight(host, guest, 1, 2)
 

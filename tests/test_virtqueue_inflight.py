@@ -548,6 +548,19 @@ def test_a_split_record_of_another_ring_is_refused(head_and_used_idx):
     assert "does not show which came back" in refused(world)
 
 
+def test_a_packed_record_of_another_ring_is_refused():
+    world = begun(Packed)
+    ours = world.ours()
+    ours.take(2)
+    ours.give(1)
+    ours.gone()
+    at = world.ring.desc - RAM
+
+    world.ram[at : at + SIZE * 16] = bytes(SIZE * 16)
+
+    assert "is of another ring" in refused(world)
+
+
 @pytest.mark.parametrize("at", [16, 18])
 def test_a_packed_record_that_stands_nowhere_is_refused(at):
     world = begun(Packed)

@@ -262,6 +262,34 @@ def test_an_index_from_a_front_end_is_cut_to_16_bits(rig, base):
     assert queue.base == base % 65536
 
 
+@pytest.mark.parametrize(
+    ("used", "base"),
+    [
+        pytest.param(5, 4, id="one back"),
+        pytest.param(0x0001, 0x0100, id="in another byte order"),
+        pytest.param(0x0100, 0x0001, id="back, in another byte order"),
+        pytest.param(0, 9, id="too far ahead"),
+    ],
+)
+def test_no_buffer_is_served_again_that_the_driver_has_back(rig, used, base):
+    rig.ring.put("HH", rig.ring.used, 0, used)
+    rig.ring.announce(used)
+
+    queue = rig.start(base=base)
+
+    assert queue.broken == (
+        f"the queue cannot go on at {base}, as its used ring stands at {used}"
+    )
+    assert queue.pop(8) == []
+
+
+def test_buffers_of_a_predecessor_may_be_on_their_way(rig):
+    singles(rig, 8)
+    rig.ring.offer(*range(8))
+
+    assert rig.start(base=8).broken is None
+
+
 # --- what only the host can get wrong ---
 
 

@@ -143,7 +143,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     # What has no end was being written when the process died.
     *lines, _cut_off = data.split(b"\n")
     value: object = None
-    with contextlib.suppress(ValueError):
+    # A guest that came from elsewhere may have brought what is nested too deep.
+    with contextlib.suppress(ValueError, RecursionError):
         for number, line in enumerate(lines):
             parsed = _parsed(line)
             value = changes.apply(parsed, value) if number else parsed

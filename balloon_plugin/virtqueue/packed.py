@@ -158,15 +158,23 @@ class PackedQueue(DeviceQueue):
         :param used: the upper half of a base.
         """
         if self._broken is None and (self._ring.indirect or not used):
-            found = self._laps.find(self._marks.run(_FLAGS, self._size, _STRIDE))
+            found = self._shown()
             if found is not None:
                 return found
         if used & (WRAP - 1) >= self._size and self._broken is None:
             self._broken = f"descriptor {used & (WRAP - 1)} is not in the ring"
         return self._laps.decode(used)
 
+    def _shown(self) -> int | None:
+        """Return the position that the ring itself shows."""
+        return self._laps.find(self._marks.run(_FLAGS, self._size, _STRIDE))
+
     def _take_up(self, inflight: memoryview) -> None:
-        """Go on where the record of buffers in flight says."""
+        """Go on where the record of buffers in flight says.
+
+        Not if no descriptor is marked used though some were, lists or not: another
+        driver laid out the ring, and the front end kept the record.
+        """
         self._own(inflight)
         laps = self._laps
         try:
@@ -180,6 +188,9 @@ class PackedQueue(DeviceQueue):
             self._broken = str(error)
             return
         self._inflight = self._own(record)
+        if laps.decode(record.used) and self._shown() == 0:
+            self._broken = "the record of buffers in flight is of another ring"
+            return
         self._used = laps.decode(record.used)
         self._left.extend(record.left)
 

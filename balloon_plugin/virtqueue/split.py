@@ -91,6 +91,8 @@ class SplitQueue(DeviceQueue):
         self._left: list[int] = []
         if inflight is not None and self._broken is None:
             self._take_up(inflight)
+        if self._broken is None:
+            self._broken = self._misplaced()
 
     @property
     def base(self) -> int:
@@ -150,6 +152,19 @@ class SplitQueue(DeviceQueue):
         super().release()
 
     # --- rings ---
+
+    def _misplaced(self) -> str | None:
+        """Return what is wrong with where the queue is to go on, if anything is.
+
+        Between that and the used ring are buffers that were taken and not returned. To
+        go on before it would serve buffers again that the driver has back.
+        """
+        if (self._next_avail - self._next_used) & _INDEX_MASK <= self._size:
+            return None
+        return (
+            f"the queue cannot go on at {self._next_avail}, as its used ring stands at "
+            f"{self._next_used}"
+        )
 
     def _take_up(self, inflight: memoryview) -> None:
         """Go on where the record of buffers in flight says."""
