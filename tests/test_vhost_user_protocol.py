@@ -354,6 +354,13 @@ def test_one_queue_that_stops_does_not_pause_the_session(uml):
     assert uml.told(*traces.UML_READ_TARGET) == [ReplyConfig(0, 4, 0)]
 
 
+def test_where_a_queue_stood_that_never_started_shows_no_driver(uml):
+    uml.say(Sent("SET_VRING_BASE", state(2, 7), ack=True))
+    uml.say(*traces.uml_probe(), *traces.UML_REMOVE)
+
+    assert uml.told(*traces.uml_probe())[0] == ResetDevice()
+
+
 def test_a_device_reset_ends_the_session_at_once(qemu):
     qemu.say(*traces.qemu_start(first=True))
 

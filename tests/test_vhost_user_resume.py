@@ -293,6 +293,26 @@ class QemuGuest(Guest):
         self.say(*traces.qemu_write(pages) * self._accesses)
 
 
+@pytest.mark.parametrize("kind", [Guest, PackedGuest])
+def test_a_driver_may_be_ready_before_its_queues_start(host, kind):
+    guest = kind(host).start()
+    guest.send_pages(0, 1, 2)
+    guest.settle()
+    host.restart()
+
+    guest = kind(host, guest)
+    *rings, kick0, enable0, kick1, enable1 = guest.probe(guest.bases, guest.features)
+    guest.say(*traces.UML_CONNECT)
+    guest.say(Sent("SET_PROTOCOL_FEATURES", number(traces.QEMU_PROTOCOL)))
+    guest.say(*rings, Sent("SET_STATUS", number(15)))
+    guest.say(kick0, enable0, kick1, enable1)
+    guest.send_pages(0, 3)
+    guest.settle()
+
+    assert host.policy.seen == inflated(1, 2, 3)
+    guest.close()
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_driver_goes_on_in_the_words_of_qemu(host, legacy):
     guest = QemuGuest(host).start(legacy=legacy)

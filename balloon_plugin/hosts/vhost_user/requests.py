@@ -350,7 +350,7 @@ class Requests:
             self._session.pause()
             return effects
         if self._status & Status.DRIVER_OK:
-            return self._session.ready(goes_on=self._rings.goes_on)
+            return self._rings.ready()
         return []
 
     def _get_status(self, message: Message) -> list[Effect]:

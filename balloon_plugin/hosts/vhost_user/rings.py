@@ -171,6 +171,10 @@ class Rings:
         self._rings.clear()
         return effects
 
+    def ready(self) -> list[Effect]:
+        """Note that the driver set DRIVER_OK, which may be before any ring starts."""
+        return self._with_rings(self._session.ready(goes_on=self.goes_on))
+
     # --- starting and stopping ------------------------------------------------------
 
     def _update(self, index: int) -> list[Effect]:
@@ -193,12 +197,13 @@ class Rings:
         ring = self._rings[index]
         # A ring without a new position was only switched off and on.
         goes_on = ring.base is None or self.goes_on
-        effects = [*self._describe(ring), *self._begin(goes_on=goes_on)]
+        effects = self._describe(ring)
+        effects += self._with_rings(self._session.begin(goes_on=goes_on))
         ring.base, ring.running = None, True
         return [*effects, self._start_effect(index)]
 
-    def _begin(self, *, goes_on: bool) -> list[Effect]:
-        """Begin or go on; a session that was parked is known by where its rings are."""
+    def _with_rings(self, effects: list[Effect]) -> list[Effect]:
+        """Add to a session that is taken up by where its rings are, what is known."""
         rings = {
             index: self._start_effect(index).ring
             for index, ring in self._rings.items()
@@ -206,13 +211,16 @@ class Rings:
         }
         return [
             replace(effect, rings=rings) if isinstance(effect, Resume) else effect
-            for effect in self._session.begin(goes_on=goes_on)
+            for effect in effects
         ]
 
     def _stop(self, index: int) -> list[Effect]:
         self._rings[index].running = False
         if not self.running:
             self._session.pause()
+            # What was said of rings that did not start is no sign of who starts next.
+            for ring in self._rings.values():
+                ring.base = None
         return [StopQueue(index)]
 
     def _describe(self, ring: _Described) -> list[Effect]:
