@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from balloon_plugin import make_device
-from balloon_plugin.events import GuestFacts, PagesInflated
-from balloon_plugin.memory import GuestMemory
+from balloon_plugin.events import PagesInflated
+from balloon_plugin.hosts.simulated import SimulatedHost
 from balloon_plugin.trace import recording
 from balloon_plugin.watch import watching
 
@@ -25,16 +25,6 @@ WAYS = {
 }
 
 
-class Silent:
-    """A host with nothing behind it."""
-
-    def __init__(self):
-        self.facts, self.memory = GuestFacts(()), GuestMemory([])
-
-    def now(self):
-        return 0.0
-
-
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("pattern", BUFFERS)
 def test_one_event(benchmark, tmp_path, way, pattern, book):
@@ -44,12 +34,13 @@ def test_one_event(benchmark, tmp_path, way, pattern, book):
     event = PagesInflated(BUFFERS[pattern])
     if companion is not None:
         companion.__enter__()
-    device.realize(Silent())
+    host = SimulatedHost(device)
 
     benchmark.pedantic(device.observers.emit, (event,), iterations=20, rounds=100)
 
     least = f"{min(benchmark.stats.stats.data) * 1e6:,.1f}"
     head = ("told to", "buffer", "us")
     book.row("One event of 256 page numbers", head, way, pattern, least)
+    host.close()
     if companion is not None:
         companion.__exit__(None, None, None)
