@@ -38,11 +38,16 @@ IMPOSSIBLE = (
             "two front ends would have back/a: name one otherwise",
         ),
         ("--socket no/a --to back", IMPOSSIBLE),
+        (
+            "--socket a --to x/file",
+            "x/file is no folder: let --to be that of the daemon's sockets",
+        ),
     ],
 )
 @pytest.mark.usefixtures("signals")
 def test_what_cannot_be_is_refused(refused, folder, words, sentence):
     (folder / "x").mkdir()
+    (folder / "x/file").touch()
     assert refused("relay", *words.split()) == sentence
 
 
@@ -50,12 +55,28 @@ def test_what_cannot_be_is_refused(refused, folder, words, sentence):
 def test_a_signal_ends_it_and_its_sockets_are_gone(relay, folder, number):
     relayed = relay("--socket", "a", "--socket", "b", "--to", "back")
     assert names_in(folder) == ["a", "b"]
+    told = [relayed.stderr.readline() for _ in range(2)]
 
     relayed.send_signal(number)
 
     assert relayed.wait(10) == 0
     assert names_in(folder) == []
+    assert told == [
+        f"{name}: no daemon is on back/{name} yet (No such file or directory): "
+        "waiting for one\n"
+        for name in ("a", "b")
+    ]
     assert relayed.stderr.read() == ""
+
+
+def test_a_daemon_that_comes_later_is_told_of(relay, serve, folder):
+    (folder / "back").mkdir()
+    relayed = relay("--socket", "a", "--to", "back")
+    assert "a: no daemon is on back/a yet" in relayed.stderr.readline()
+
+    serve("--socket", "back/a", "--policy", "none")
+
+    assert relayed.stderr.readline() == "a: the daemon is there\n"
 
 
 def test_guests_go_on_while_the_daemon_is_killed(relay, serve, ctl, folder):

@@ -9,7 +9,7 @@ import pytest
 from vhost_user_front_end import open_fds
 
 from balloon_plugin.errors import HostError
-from balloon_plugin.hosts.sockets import SocketFile
+from balloon_plugin.hosts.sockets import SocketFile, why_nobody_is_on
 
 
 @pytest.fixture
@@ -118,3 +118,31 @@ def test_one_that_cannot_be_made_is_a_sentence(tmp_path, name, reason):
         SocketFile(tmp_path / name)
 
     assert open_fds() == before
+
+
+# --- who is there -------------------------------------------------------------------
+
+
+def test_who_listens_is_seen_and_does_not_notice(path):
+    with closing(SocketFile(path)) as file:
+        assert why_nobody_is_on(path) == ""
+
+        with pytest.raises(BlockingIOError):
+            file.socket.accept()
+
+
+def test_why_nobody_is_there_is_told(path):
+    assert why_nobody_is_on(path) == "No such file or directory"
+    assert why_nobody_is_on(path.with_name("x" * 108)) == "AF_UNIX path too long"
+
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+    assert why_nobody_is_on(path) == "Connection refused"
+    assert why_nobody_is_on(path / "balloon.sock") == "Not a directory"
+
+
+def test_a_socket_of_another_kind_is_nobody(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+
+        assert why_nobody_is_on(path) == "Protocol wrong type for socket"

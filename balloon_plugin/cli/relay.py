@@ -58,8 +58,12 @@ def _relay(arguments: argparse.Namespace) -> int:
 def _pairs(paths: list[Path], folder: Path) -> list[tuple[Path, Path]]:
     """Return each socket with the daemon's, of which no two are the same.
 
-    :raises HostError: if two are.
+    :raises HostError: if two are, or there can be no such folder.
     """
+    if folder.exists() and not folder.is_dir():
+        raise HostError(
+            f"{folder} is no folder: let --to be that of the daemon's sockets"
+        )
     daemons = [folder / path.name for path in paths]
     for path, daemon in zip(paths, daemons, strict=True):
         if daemons.count(daemon) > 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from balloon_plugin.errors import HostError
 
-__all__ = ["SocketFile"]
+__all__ = ["SocketFile", "why_nobody_is_on"]
 
 
 class SocketFile:
@@ -93,3 +93,18 @@ def _is_alive(path: Path) -> bool:
             # A queue that is full is somebody's; a socket of another's cannot be told.
             return error.errno in (errno.EAGAIN, errno.EACCES, errno.EPERM)
     return True
+
+
+def why_nobody_is_on(path: Path) -> str:
+    """Return why nobody can be connected to, or nothing if somebody listens.
+
+    Whoever listens does not notice: a datagram socket cannot be connected to theirs,
+    and what it is told is whether theirs is alive.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(os.fspath(path))
+        except OSError as error:
+            alive = error.errno == errno.EPROTOTYPE
+            return "" if alive else error.strerror or str(error)
+    return "Protocol wrong type for socket"
