@@ -46,11 +46,16 @@ class ConsoleGuest:
         while True:
             happening = self._heard.get(timeout=max(0.0, end - time.monotonic()))
             if isinstance(happening, Ended):
-                raise EndedError(happening.status, self.console[-60:])
+                raise EndedError(f"{happening.status}:\n{self.last_words}")
             if isinstance(happening, Heard):
                 self.console.append(happening.line)
                 if happening.line.startswith(beginnings):
                     return happening.line
+
+    @property
+    def last_words(self):
+        """What its console said last."""
+        return "\n".join(self.console[-60:])
 
     def boot(self):
         self.wait("GUEST ready")

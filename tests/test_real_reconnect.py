@@ -194,7 +194,7 @@ def qemu_may_abort(guest):
     try:
         yield
     except EndedError as error:
-        assert any(ABORTS in line for line in guest.console), guest.console[-60:]
+        assert any(ABORTS in line for line in guest.console), guest.last_words
         raise AbortedError from error
 
 

@@ -85,7 +85,7 @@ class Served:
         after = self.guest.ask("device")
         assert (after.kept, after.lost) == (KEPT * MEBIBYTE, 0)
         assert after.total == self.before.total
-        assert self.guest.power_off() == 0, self.guest.console[-60:]
+        assert self.guest.power_off() == 0, self.guest.last_words
 
 
 def test_two_dozen_guests_at_once(daemon, guests, tmp_path):
