@@ -7,6 +7,7 @@ page of defects shows it.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def test_rows_are_the_same_in_any_number_of_processes():
     one, two = (list(matrix.rows(tasks, workers)) for workers in (1, 2))
 
     assert one == two
+
+
+def test_who_stops_early_gets_rid_of_what_has_not_begun(monkeypatch):
+    class Pool(ProcessPoolExecutor):
+        def shutdown(self, wait=True, *, cancel_futures=False):  # noqa: FBT002
+            shutdowns.append(cancel_futures)
+            super().shutdown(wait, cancel_futures=cancel_futures)
+
+    monkeypatch.setattr(matrix, "ProcessPoolExecutor", Pool)
+    shutdowns = []
+    rows = matrix.rows([(case, "none") for case in CASES[:100]], workers=2)
+
+    next(rows)
+    rows.close()
+
+    assert shutdowns == [True], "a second one without it would take the first one back"
 
 
 @pytest.mark.slow

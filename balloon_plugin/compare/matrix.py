@@ -37,13 +37,14 @@ def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
         yield from map(_row, tasks)
         return
     chunks = [tasks[at : at + CHUNK] for at in range(0, len(tasks), CHUNK)]
-    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+    pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
+    try:
         futures = [pool.submit(_chunk, chunk) for chunk in chunks]
-        try:
-            for future in futures:
-                yield from future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in futures:
+            yield from future.result()
+    finally:
+        # As a context manager it would take back that they are cancelled.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
