@@ -77,7 +77,7 @@ def sentence(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one line fo
         case events.TargetAnswered(reply, asked):
             target = reply.requested if asked is None else asked
             why = f" ({reply.reason})" if reply.reason else ""
-            return f"target {target} is {reply.answer.value}{why}"
+            return f"target of {target} pages is {reply.answer.value}{why}"
         case events.StateLoaded(known):
             return f"state loaded, verdict {'known' if known else 'not known'}"
         case events.PolicyChanged(policy, held):

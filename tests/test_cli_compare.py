@@ -101,6 +101,18 @@ def test_a_trace_is_of_one_run(refused, guests):
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--markdown", "x.md"], "--markdown is for the table of --matrix: give both"),
+        (["--trace", "--json"], "--trace prints the events of one run, and makes "),
+        (["--trace", "--matrix"], "--trace prints the events of one run, and makes "),
+    ],
+)
+def test_nothing_is_left_undone_without_a_word(refused, words, sentence):
+    assert refused("compare", "--guest", GUEST, *words).startswith(sentence)
+
+
 def test_a_guest_that_does_not_exist_is_refused(refused):
     assert refused("compare", "--guest", "linux-3.4-be-65k") == (
         "there is no guest 'linux-3.4-be-65k'; did you mean linux-3.4-be-64k? "

@@ -40,7 +40,7 @@ def test_a_target_that_waits_is_told(serve, ctl, run):
     assert out.startswith("a balloon of 512 KiB is deferred: the driver is being test")
     served.terminate()
     told = served.communicate()[0].splitlines()
-    assert "a: target 128 is deferred (the driver is being tested; " in told[0]
+    assert "a: target of 128 pages is deferred (the driver is being tested; " in told[0]
 
 
 def test_a_target_that_is_refused_is_an_error(serve, refused, ctl):

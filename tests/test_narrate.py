@@ -103,14 +103,17 @@ SENTENCES = [
     (PagesHinted(2, ((0, 1024),)), "driver hints at 1024 free pages for command 2"),
     (InhibitionChanged("a device"), "discards are inhibited: a device"),
     (InhibitionChanged(None), "discards are allowed again"),
-    (TargetAnswered(TargetReply(Answer.ACCEPTED, "", 8)), "target 8 is accepted"),
+    (
+        TargetAnswered(TargetReply(Answer.ACCEPTED, "", 8)),
+        "target of 8 pages is accepted",
+    ),
     (
         TargetAnswered(TargetReply(Answer.REFUSED, "it is buggy", 0)),
-        "target 0 is refused (it is buggy)",
+        "target of 0 pages is refused (it is buggy)",
     ),
     (
         TargetAnswered(TargetReply(Answer.REFUSED, "it is buggy", 0), 70),
-        "target 70 is refused (it is buggy)",
+        "target of 70 pages is refused (it is buggy)",
     ),
     (PolicyChanged("probe", held=False), "policy probe judges from now on"),
     (

@@ -167,7 +167,7 @@ def test_what_is_no_state_is_refused(path, data):
 def test_a_file_that_cannot_be_read_is_a_sentence(path):
     path.mkdir()
 
-    with pytest.raises(HostError, match="cannot be read: Is a directory"):
+    with pytest.raises(HostError, match="cannot be read: Is a directory; mend that"):
         StateFile(path)
 
 

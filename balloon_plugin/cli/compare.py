@@ -100,6 +100,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if arguments.guests:
         show.table(("guest", "truth", "defects"), list(_listing()))
         return 0
+    _check_fit(arguments)
     for policy in arguments.policy or ():
         make_policy(policy)
     if arguments.trace:
@@ -118,6 +119,18 @@ def _compare(arguments: argparse.Namespace) -> int:
     for text in ("", *report.LEGEND.splitlines()):
         show.prose(text)
     return 0
+
+
+def _check_fit(arguments: argparse.Namespace) -> None:
+    """Refuse what would be left undone without a word."""
+    if arguments.markdown and not arguments.matrix:
+        raise HostError("--markdown is for the table of --matrix: give both")
+    forms = (arguments.json, arguments.csv, arguments.html, arguments.matrix)
+    if arguments.trace and any(forms):
+        raise HostError(
+            "--trace prints the events of one run, and makes nothing else of it: leave "
+            "--json, --csv, --html and --matrix away"
+        )
 
 
 def _listing() -> Iterator[tuple[str, str, str]]:

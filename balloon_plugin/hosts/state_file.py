@@ -139,7 +139,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateError(f"{path} cannot be read: {error.strerror}") from error
+        raise StateError(
+            f"the state in {path} cannot be read: {error.strerror}; mend that, or "
+            "choose another place"
+        ) from error
     # What has no end was being written when the process died.
     *lines, _cut_off = data.split(b"\n")
     value: object = None
