@@ -46,13 +46,18 @@ def test_compression_is_seen_whatever_the_name(tmp_path):
     assert list(read(path)) == LINES
 
 
-def test_a_file_is_never_written_over(tmp_path):
+def test_a_file_is_never_written_over(tmp_path, caplog):
     (tmp_path / "night.jsonl.zst").write_text("mine")
 
     names = [write(tmp_path / "night.jsonl.zst").name for _ in range(2)]
 
     assert names == ["night.1.jsonl.zst", "night.2.jsonl.zst"]
     assert (tmp_path / "night.jsonl.zst").read_text() == "mine"
+    assert caplog.messages == [
+        f"{tmp_path / 'night.jsonl.zst'} is there already: the trace goes to "
+        f"{tmp_path / name}"
+        for name in names
+    ]
 
 
 # --- crashes ------------------------------------------------------------------------

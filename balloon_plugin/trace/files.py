@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import IO, Any, Final, Protocol
 from balloon_plugin.errors import HostError
 
 __all__ = ["Sink", "create", "read"]
+
+_log = logging.getLogger(__name__)
 
 _ZSTD_NAME: Final = ".zst"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -80,7 +83,8 @@ def create(path: Path) -> tuple[Path, Sink]:
     """Make a new file for a trace; return its path, too.
 
     If there is a file of this name, the first number that is free goes before the
-    suffix: ``night.jsonl``, ``night.1.jsonl``.
+    suffix: ``night.jsonl``, ``night.1.jsonl``. The log says so: who replays the one
+    that was there sees another guest.
 
     :raises HostError: if it cannot be made, or zstd is needed and missing.
     """
@@ -91,6 +95,8 @@ def create(path: Path) -> tuple[Path, Sink]:
         raise HostError(
             f"the trace {path} cannot be written: {error.strerror}"
         ) from error
+    if name != path:
+        _log.warning("%s is there already: the trace goes to %s", path, name)
     return name, _Plain(file) if zstandard is None else _Compressed(file, zstandard)
 
 
