@@ -230,5 +230,5 @@ def _stacked_table(
         if row[0] != heading:
             heading = row[0]
             line(heading, "bold")
-        line(f"  {aligned(row[1:-1], widths[1:-1], ' ')}", style)
+        prose(f"  {aligned(row[1:-1], widths[1:-1], ' ')}", style, hang=2)
         line(textwrap.indent(textwrap.fill(row[-1], max(room - 4, 1)), "    "), style)

@@ -187,6 +187,18 @@ def test_a_narrow_terminal_gets_all_of_it_in_several_lines(
 
 
 @pytest.mark.usefixtures("without_rich")
+def test_cells_that_are_wider_than_the_terminal_are_folded(on_terminal):
+    rows = [("probe", "pages=16 seconds=5 align=True", "here", "It asks.")]
+
+    drawn = on_terminal(lambda: show.table(("policy", *"abc"), rows), columns=30)
+
+    assert drawn.splitlines() == [
+        *("policy", "  a", "  b", "    c"),
+        *("probe", "  pages=16 seconds=5", "  align=True here", "    It asks."),
+    ]
+
+
+@pytest.mark.usefixtures("without_rich")
 @pytest.mark.parametrize("columns", [11, 10])
 def test_a_table_of_short_cells_is_one_as_long_as_it_fits(on_terminal, columns):
     drawn = on_terminal(lambda: show.table(("a", "b"), [("long", "short")]), columns)

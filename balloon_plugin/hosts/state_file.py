@@ -121,7 +121,8 @@ def _locked(path: Path) -> int:
         fd = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise HostError(
-            f"the state {path} cannot be kept: {error.strerror}; choose another place"
+            f"the state {path} cannot be kept: {error.strerror}; name a folder that is "
+            "there and can be written to"
         ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
