@@ -214,7 +214,8 @@ class PolicyInfo:
 
     :ivar name: what to call it by.
     :ivar summary: the first line of its documentation, or why it cannot be loaded.
-    :ivar options: its options with their defaults (``pages=16``).
+    :ivar options: its options with their defaults (``pages=16``), or without where it
+        has none.
     :ivar origin: the distribution that brought it.
     """
 
@@ -264,7 +265,8 @@ def _made(
     except PluginError:
         raise
     except Exception as error:
-        message = f"the policy {text} cannot be made: {error}"
+        why = str(error) or type(error).__name__
+        message = f"the policy {text} cannot be made: {why}"
         raise PluginError(message) from error
 
 
@@ -301,7 +303,17 @@ def _open(entry: EntryPoint) -> tuple[Callable[..., object], tuple[str, ...]]:
     except ValueError as error:
         message = f"{what} does not say what its options are"
         raise PluginError(message) from error
-    return factory, tuple(f"{item.name}={item.default}" for item in parameters)
+    return factory, tuple(_option(item) for item in parameters if item.kind in _NAMED)
+
+
+def _option(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty:
+        return parameter.name
+    return f"{parameter.name}={parameter.default}"
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+"""Parameters that an option can be: what a user writes has a name."""
 
 
 def _split(text: str, option: str) -> tuple[str, str]:

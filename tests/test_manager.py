@@ -51,6 +51,14 @@ def needy(*, must):
     return Stranger()
 
 
+def taciturn():
+    raise RuntimeError
+
+
+def greedy(shade, *more, hue="any", **rest):
+    return Stranger()
+
+
 not_callable = 3
 no_signature = dict
 '''
@@ -372,6 +380,12 @@ def test_a_policy_without_documentation_is_listed_all_the_same(install):
     assert info("silent").summary == "no description"
 
 
+def test_options_are_parameters_with_a_name_and_need_no_default(install):
+    install(greedy="greedy")
+
+    assert info("greedy").options == ("shade", "hue=any")
+
+
 @pytest.mark.parametrize("place", ["Missing", "not_callable", "no_signature"])
 def test_a_broken_policy_is_listed_with_the_reason(install, place):
     install(broken=place, stranger="Stranger")
@@ -401,10 +415,11 @@ def test_a_broken_policy_harms_no_other(install):
     [
         ("picky:shade=mauve", "picky:shade=mauve.*no shade is called mauve"),
         ("needy", "needy.*must"),
+        ("taciturn", "taciturn cannot be made: RuntimeError"),
     ],
 )
 def test_a_policy_that_cannot_be_made_is_a_plugin_error(install, text, complaint):
-    install(picky="picky", needy="needy")
+    install(picky="picky", needy="needy", taciturn="taciturn")
 
     with pytest.raises(PluginError, match=complaint):
         make_device(text)
