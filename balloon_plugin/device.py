@@ -147,7 +147,7 @@ class Balloon:
     @hookimpl
     def set_features(self, features: int) -> None:
         """Take the accepted bits; those never offered do not count."""
-        surplus = features & DEVICE_FEATURES_MASK & ~self.get_features()
+        surplus = features & DEVICE_FEATURES_MASK & ~self._offered()
         if surplus:
             what = f"the driver accepted features never offered: {surplus:#x}"
             self._service.fault(self._session, what)

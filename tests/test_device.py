@@ -1068,6 +1068,20 @@ def test_what_is_offered_stays_as_long_as_the_driver_that_accepted_of_it():
     assert made.device.query().offered == 1 << 21 | STATS_VQ
 
 
+@pytest.mark.parametrize("accepted", [0, MUST_TELL_HOST])
+def test_memory_on_huge_pages_comes_too_late_to_be_offered_anything_for(accepted):
+    made = opened(gate=follow)
+    assert made.device.get_features() == STATS_VQ
+    made.host.plug([(0, RAM_PAGES)], host_page_size=1 << 21)
+    made.device.guest_changed()
+
+    made.device.set_features(1 << 32 | accepted)
+
+    assert made.device.query().offered == STATS_VQ
+    assert made.device.query().features == 1 << 32
+    assert len(made.faults) == bool(accepted)
+
+
 def test_the_policys_bits_are_offered_besides():
     made = rig(host=FakeHost(host_page_size=65536))
     made.policy.features = 1 << 22
