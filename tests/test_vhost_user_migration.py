@@ -202,6 +202,22 @@ def test_a_damaged_state_is_told_when_asked(destination, guest, data, caplog):
     moved.close()
 
 
+def test_what_is_damaged_inside_shows_when_it_is_taken_up(source, guest, caplog):
+    guest.send_pages(0, 1)
+    guest.settle()
+    stop(guest)
+    data = json.loads(save(guest))
+    data["session"]["device"]["ledger"] = 5
+    assert load(guest, json.dumps(data).encode()) == 0
+
+    guest.say(*traces.qemu_start(bases=(1, 0)))
+
+    assert "the driver is judged anew: the saved state is damaged" in caplog.text
+    status = source.device.query()
+    assert status.driver
+    assert (status.ballooned, status.faults) == (0, 0)
+
+
 def test_a_state_without_end_is_refused(destination, guest, monkeypatch):
     monkeypatch.setattr(transfer, "MOST_BYTES", 10_000)
     reading, writing = os.pipe()

@@ -338,6 +338,22 @@ def test_a_driver_goes_on_in_the_words_of_qemu(host, legacy):
     guest.close()
 
 
+def test_what_qemu_keeps_of_the_configuration_is_known_again(host):
+    guest = QemuGuest(host).start(legacy=True)
+    guest.send_pages(0, 1)
+    guest.settle()
+    guest.write_actual(0x100)
+    host.restart()
+    guest = QemuGuest(host, guest).start(legacy=True)
+
+    # The first byte of four.
+    guest.say(*traces.qemu_write(0x101))
+
+    status = host.device.query()
+    assert (status.actual, status.actual_clamped) == (0x100, False)
+    guest.close()
+
+
 # --- the connection is lost ---------------------------------------------------------
 
 
@@ -439,6 +455,23 @@ def test_a_driver_that_was_not_ready_becomes_so(host, guest):
     host.device.driver_ready = lambda: ready.append(driver_ready())
 
     again(host)
+
+    assert ready == [None]
+
+
+@pytest.mark.parametrize("was_ready", [True, False])
+def test_a_driver_that_is_judged_anew_becomes_ready_once(host, guest, was_ready):
+    guest.send_pages(0, 1)
+    guest.settle()
+    host.slot._door.visitor._protocol._requests._session._ready = was_ready
+    guest.socket.close()
+    guest.settle()
+    ready = []
+    driver_ready = host.device.driver_ready
+    host.device.driver_ready = lambda: ready.append(driver_ready())
+    host.guests.append(Guest(host, guest))
+
+    host.guests[-1].start(bases=(9, 0))
 
     assert ready == [None]
 

@@ -50,6 +50,8 @@ class Keeper:
         self._file = StateFile(path) if path is not None else None
         self._session: _Session | None = None
         self._changed = False
+        self._brought: int | None = None
+        """The target as it was right after a session had come along."""
         self.restored = False
         """Whether anything was kept by a daemon before this one."""
         if self._file is not None:
@@ -102,6 +104,7 @@ class Keeper:
         :raises HostError: if it is another driver's session; the device is unchanged.
         """
         session, self.parked = self.parked, None
+        brought, self._brought = self._brought, None
         if session is None or not session.is_of(boot(), host.mapped.files):
             raise HostError("its memory is not that of the session which was kept")
         stand = {index: host.stand(index, rings.get(index)) for index in COUNTED}
@@ -117,7 +120,8 @@ class Keeper:
             host.vrings[index].base = base
         target = self._device.query().requested
         self._device.load(session.device)
-        if self._device.query().requested != target and not session.migrated:
+        # What the user asked for meanwhile holds.
+        if target not in (self._device.query().requested, brought):
             self._device.set_target(target)
         return owed
 
@@ -135,6 +139,7 @@ class Keeper:
         """
         target, self.parked = parked.imported(data)
         self._device.set_target(target)
+        self._brought = self._device.query().requested
         return self.parked
 
     # --- writing it down ------------------------------------------------------------
