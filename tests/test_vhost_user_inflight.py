@@ -155,16 +155,21 @@ def test_killed_at_any_moment_every_buffer_counts_once(tmp_path, kind):
 
 
 @pytest.mark.parametrize("size", [20, 24])
-def test_a_front_end_gets_an_empty_buffer_with_room_for_its_queues(guest, size):
-    wanted = struct.pack("=QQHH", 0, 0, 5, 100).ljust(size, b"\0")
+@pytest.mark.parametrize(
+    ("entries", "room"), [(1, 64), (100, 100 * 32 + 64), (32768, 32768 * 32 + 64)]
+)
+def test_a_front_end_gets_an_empty_buffer_with_room_for_its_queues(
+    guest, size, entries, room
+):
+    wanted = struct.pack("=QQHH", 0, 0, 5, entries).ljust(size, b"\0")
 
     guest.send(Sent("GET_INFLIGHT_FD", wanted))
     data, (fd,), _, _ = socket.recv_fds(guest.socket, 12 + size, 1)
 
-    mmap_size, offset, queues, entries = struct.unpack_from("=QQHH", data, 12)
+    mmap_size, *described = struct.unpack_from("=QQHH", data, 12)
     assert len(data) == 12 + size
-    assert (offset, queues, entries) == (0, 5, 100)
-    assert mmap_size == 5 * (100 * 32 + 64)
+    assert described == [0, 5, entries]
+    assert mmap_size == 5 * room
     assert os.pread(fd, mmap_size + 1, 0) == bytes(mmap_size)
     os.close(fd)
 

@@ -280,6 +280,36 @@ def test_a_batch_may_go_once_around_the_ring(driver, successor):
 
 
 @formats
+@successors
+@pytest.mark.parametrize("dying", ["ours", "theirs"])
+@pytest.mark.parametrize("laps", range(3))
+def test_a_queue_may_have_a_single_entry(driver, dying, successor, laps, monkeypatch):
+    monkeypatch.setitem(globals(), "SIZE", 1)
+    moments = 0
+    for moment in range(300):
+        world = driver()
+        back_end = getattr(world, dying)()
+        for _ in range(laps):
+            world.offer(1)
+            back_end.take(1)
+            back_end.give(1)
+            world.collect()
+        world.offer(1)
+        if not (died := back_end.take(1, moment)):
+            moments = moments or moment
+            died = back_end.give(1, moment=moment - moments)
+        back_end.gone()
+        world.collect()
+        world.offer(1)
+
+        finish(getattr(world, successor)(), world)
+        if not died:
+            break
+
+    assert moment > moments > 1
+
+
+@formats
 def test_a_successor_may_die_while_it_returns_too(driver):
     for first, second in itertools.product(range(8), range(0, 80, 2)):
         world = driver()
