@@ -114,3 +114,11 @@ def test_what_its_picture_says_is_what_the_documentation_says():
 
     page = (ROOT / "docs" / "sweep.md").read_text()
     assert price == re.findall(r"worth more to you than (\d+) \(", page)
+
+
+def test_the_pages_that_it_leads_to_can_be_read_without_being_built():
+    empty = [
+        page.name for page in (ROOT / "docs").glob("*.md") if "[](" in page.read_text()
+    ]
+
+    assert not empty, "links without words, which only Sphinx fills in"
