@@ -9,16 +9,42 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from operator import itemgetter
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from balloon_plugin.events import MemoryRange, Run
 from balloon_plugin.layouts import PAGE_SIZE
 
-__all__ = ["between", "bounds", "clip", "covered", "join", "merge", "split", "total"]
+__all__ = [
+    "between",
+    "bounds",
+    "clip",
+    "covered",
+    "join",
+    "merge",
+    "overlapping",
+    "split",
+    "total",
+]
 
 _FIRST: Final = itemgetter(0)
 _COUNT: Final = itemgetter(1)
+
+
+class _Stretch(Protocol):
+    """A stretch of memory."""
+
+    @property
+    def start(self) -> int:
+        """Its first address."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+
+_Part = TypeVar("_Part", bound=_Stretch)
 
 
 def merge(pfns: Iterable[int]) -> list[Run]:
@@ -55,12 +81,23 @@ def clip(runs: Sequence[Run], ranges: Sequence[MemoryRange]) -> tuple[list[Run],
     :param runs: sorted and disjoint, as from :func:`merge`.
     :param ranges: RAM by ascending address.
     """
-    for each in ranges:
-        start, end = bounds(each)
-        if runs and start <= runs[0][0] and sum(runs[-1]) <= end:
-            return list(runs), 0  # nearly always
-    inside = [part for each in ranges for part in between(runs, *bounds(each))]
-    return inside, total(runs) - total(inside)
+    parts = (between(runs, *bounds(each)) for each in overlapping(runs, ranges))
+    inside = list(chain.from_iterable(parts))
+    # Nearly always everything is.
+    return inside, 0 if inside == runs else total(runs) - total(inside)
+
+
+def overlapping(runs: Sequence[Run], parts: Sequence[_Part]) -> Sequence[_Part]:
+    """Return the parts of memory in which runs may lie.
+
+    :param runs: sorted and disjoint.
+    :param parts: by ascending address and disjoint; a guest may have hundreds.
+    """
+    if not runs:
+        return ()
+    first, end = runs[0][0] * PAGE_SIZE, sum(runs[-1]) * PAGE_SIZE
+    low = bisect_right(parts, first, key=lambda part: part.start + part.size)
+    return parts[low : bisect_left(parts, end, low, key=lambda part: part.start)]
 
 
 def covered(parts: Iterable[tuple[int, int]], unit: int) -> list[Run]:

@@ -72,6 +72,17 @@ def test_the_last_of_all_is_the_end_with_its_status(start, inbox):
     assert inbox.get(timeout=PATIENCE).status == 7
 
 
+@pytest.mark.parametrize(
+    ("last_words", "status"),
+    [("reboot: System halted", 0), ("GUEST poweroff", -signal.SIGABRT)],
+)
+def test_a_kernel_that_has_halted_may_die_of_anything(start, inbox, last_words, status):
+    start(f"echo {last_words}; kill -ABRT $$")
+
+    assert next_line(inbox) == last_words
+    assert inbox.get(timeout=PATIENCE).status == status
+
+
 def test_a_command_is_typed_on_the_console(start, inbox):
     guest = start("read -r line; echo got $line")
 

@@ -134,7 +134,6 @@ def test_the_command_line_has_no_path_but_the_kernels(machine, tmp_path):
         "con=null",
         "con0=fd:0,fd:1",
         "quiet",
-        "cryptomgr.notests",
         "uml_dir=.",
         "umid=guest",
     )

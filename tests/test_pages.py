@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from page_runs import KIB, ranges, runs_of
 
-from balloon_plugin.pages import clip, covered, join, merge, split
+from balloon_plugin.pages import clip, covered, join, merge, overlapping, split
 
 # Clusters, so that there are neighbours, duplicates and gaps of one page.
 pfns = st.lists(
@@ -77,6 +77,26 @@ def test_clip_costs_nothing_per_page():
     everything = [(0, 1 << 40)]
 
     assert clip(everything, ranges((0, 1 << 39))) == ([(0, 1 << 39)], 1 << 39)
+
+
+@pytest.mark.parametrize(
+    ("runs", "found"),
+    [
+        ([], ()),
+        ([(0, 2)], ()),
+        ([(0, 3)], (0,)),
+        ([(5, 3)], (0,)),
+        ([(7, 1)], (0,)),
+        ([(8, 1)], (1,)),
+        ([(5, 1), (8, 1)], (0, 1)),
+        ([(3, 1), (25, 1)], (0, 1, 2)),
+        ([(30, 10)], ()),
+        ([(30, 11)], (3,)),
+        ([(41, 1)], ()),
+    ],
+)
+def test_the_ranges_that_runs_may_lie_in(runs, found):
+    assert overlapping(runs, RAM) == tuple(RAM[place] for place in found)
 
 
 # --- ranges of bytes ---

@@ -107,7 +107,7 @@ class Heard:
 class Ended:
     """The guest's process is gone, and all that it started.
 
-    :ivar status: its exit status, negative for a signal.
+    :ivar status: its exit status, negative for a signal; 0 if its kernel had halted.
     """
 
     at: float

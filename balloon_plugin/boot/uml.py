@@ -98,10 +98,6 @@ class UserModeLinux:
             "con=null",
             "con0=fd:0,fd:1",
             "quiet",
-            # The kernel tests hundreds of ciphers at boot, in a thread each. On a busy
-            # machine that is all threads that a small guest may have (637 with 96 MiB):
-            # then its init cannot fork, ends, and the guest with it.
-            "cryptomgr.notests",
             # Its control socket would be left in the user's home otherwise.
             "uml_dir=.",
             "umid=guest",

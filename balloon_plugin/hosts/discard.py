@@ -29,7 +29,7 @@ from typing import Final
 from balloon_plugin.events import Run
 from balloon_plugin.hosts.advise import advise
 from balloon_plugin.layouts import PAGE_SIZE
-from balloon_plugin.pages import between, total
+from balloon_plugin.pages import between, overlapping, total
 
 __all__ = ["LOCK_HELD_FOR", "Backing", "give_back"]
 
@@ -139,4 +139,4 @@ def give_back(backings: Sequence[Backing], runs: Sequence[Run]) -> int:
     :param backings: by ascending address, disjoint. What lies outside is left alone.
     :param runs: as promised by the device: sorted, disjoint, whole host pages.
     """
-    return sum(backing.give_back(runs) for backing in backings)
+    return sum(backing.give_back(runs) for backing in overlapping(runs, backings))
