@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -45,6 +46,16 @@ def test_events_in_between_are_passed_over(served, path):
 def test_an_error_is_raised_with_its_words(path):
     with pytest.raises(HostError, match=r"^'value' must be a whole number$"):
         ask(path, "balloon", value="much")
+
+
+def test_another_users_socket_is_told_from_a_wrong_path(path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+    with pytest.raises(HostError, match="; only the user who started serve may"):
+        ask(path, "query-commands")
 
 
 def answered_with(path, data):

@@ -85,9 +85,10 @@ class Client:
 
     def _lost(self, error: Exception) -> HostError:
         reason = getattr(error, "strerror", None) or error
-        return HostError(
-            f"no device answers on {self._path} ({reason}); give serve's --control path"
-        )
+        advice = "give serve's --control path"
+        if isinstance(error, PermissionError):
+            advice = "only the user who started serve may talk to it"
+        return HostError(f"no device answers on {self._path} ({reason}); {advice}")
 
 
 def ask(path: Path, command: str, **arguments: Any) -> Any:
