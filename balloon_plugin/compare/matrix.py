@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Final
 
 from balloon_plugin.compare.cases import Case
@@ -37,14 +37,17 @@ def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
         yield from map(_row, tasks)
         return
     chunks = [tasks[at : at + CHUNK] for at in range(0, len(tasks), CHUNK)]
-    pool = ProcessPoolExecutor(workers, initializer=_ignore_interrupts)
-    try:
-        futures = [pool.submit(_chunk, chunk) for chunk in chunks]
-        for future in futures:
-            yield from future.result()
-    finally:
-        # As a context manager it would take back that they are cancelled.
-        pool.shutdown(wait=False, cancel_futures=True)
+    futures: list[Future[list[Row]]] = []
+    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+        try:
+            futures.extend(pool.submit(_chunk, chunk) for chunk in chunks)
+            for future in futures:
+                yield from future.result()
+        finally:
+            # The pool's own cancel_futures is forgotten when it is shut down again,
+            # as here, or nobody holds it any more.
+            for future in futures:
+                future.cancel()
 
 
 def _ignore_interrupts() -> None:
