@@ -444,6 +444,19 @@ def test_a_ring_outside_memory_is_refused(front_end, device):
     assert device.host.queue(0) is None
 
 
+def test_a_driver_is_ready_though_its_ring_cannot_start_yet(front_end, device):
+    front_end.say(*traces.UML_CONNECT)
+    features, memory, *probe, _kick, enable = traces.uml_probe(queues=1)
+    front_end.say(features, *probe)
+    front_end.say(Sent("SET_VRING_KICK", number(0), ("kick0",), ack=True))
+    front_end.refused(enable.request, enable.payload)
+
+    front_end.say(memory)
+
+    assert device.host.queue(0) is not None
+    assert ("driver_ready",) in device.told()
+
+
 def test_a_ring_that_ends_outside_memory_is_refused(front_end, device):
     front_end.say(*traces.UML_CONNECT)
     *probe, _kick, _enable = list(traces.uml_probe(queues=1))

@@ -135,8 +135,8 @@ def test_user_mode_linux_loads_the_driver(uml):
         SetNotifier(Notifier.KICK, 0, 54),
         GuestChanged(),
         SetFeatures(MODERN),
-        StartQueue(0, a_ring(0)),
         DriverReady(),
+        StartQueue(0, a_ring(0)),
         SetNotifier(Notifier.KICK, 1, 55),
         StartQueue(1, a_ring(1)),
     ]
@@ -190,8 +190,8 @@ def test_qemu_starts_a_modern_guest(qemu):
         SetNotifier(Notifier.CALL, 1, 59),
         GuestChanged(),
         SetFeatures(MODERN),
-        StartQueue(0, a_ring(0)),
         DriverReady(),
+        StartQueue(0, a_ring(0)),
         StartQueue(1, a_ring(1)),
         SetNotifier(Notifier.CALL, 0, 60),
         SetNotifier(Notifier.CALL, 1, 61),
@@ -207,8 +207,8 @@ def test_qemu_starts_a_big_endian_legacy_guest(qemu):
         DescribeGuest(big),
         GuestChanged(),
         SetFeatures(LEGACY),
-        StartQueue(0, a_ring(0, LEGACY, big)),
         DriverReady(),
+        StartQueue(0, a_ring(0, LEGACY, big)),
         StartQueue(1, a_ring(1, LEGACY, big)),
     ]
 
@@ -332,8 +332,8 @@ def test_a_little_endian_guest_may_follow_a_big_endian_one(qemu):
         ResetDevice(),
         GuestChanged(),
         SetFeatures(LEGACY),
-        StartQueue(0, a_ring(0, LEGACY)),
         DriverReady(),
+        StartQueue(0, a_ring(0, LEGACY)),
         StartQueue(1, a_ring(1, LEGACY)),
     ]
 
@@ -815,8 +815,9 @@ def test_nonsense_of_which_nobody_can_be_told_ends_the_connection(qemu, sentence
 def test_nonsense_changes_nothing(qemu, sentence):
     qemu.refused(*NONSENSE[sentence])
 
-    assert qemu.say(*traces.qemu_start(first=True))[-4:-2] == [
+    assert qemu.say(*traces.qemu_start(first=True))[-5:-2] == [
         DriverReady(),
+        StartQueue(0, a_ring(0)),
         StartQueue(1, a_ring(1)),
     ]
 

@@ -304,11 +304,15 @@ class Requests:
         DRIVER_OK: ``vhost_user_dev_start`` sends it for the last queue of a device, as
         ``vq_index_end`` tells, which ``vhost-user-base.c`` does not set. What it does
         is start its queues on DRIVER_OK.
+
+        It is told before the queue starts, which may be refused, and come about later
+        when memory changes.
         """
         if not any(isinstance(effect, StartQueue) for effect in effects):
             return effects
         self._writes.postpone(self.now)
-        return effects + self._session.ready(goes_on=True)
+        *before, start = effects
+        return [*before, *self._session.ready(goes_on=True), start]
 
     # --- configuration space --------------------------------------------------------
 
