@@ -115,6 +115,19 @@ def test_an_interrupted_sweep_says_what_would_have_kept_it(run, fleet, monkeypat
     )
 
 
+def test_an_interruption_while_guests_are_drawn_has_lost_nothing(
+    run, fleet, monkeypatch
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.sweep, "sweep", interrupted)
+
+    _, _, err = run("sweep", fleet)
+
+    assert err == "balloon-plugin: interrupted before the first run\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

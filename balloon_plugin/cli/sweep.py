@@ -131,6 +131,8 @@ def _executor(
 
 
 def _interrupted(bar: show.Bar, resume: Path | None) -> str:
+    if not bar.total:
+        return "interrupted before the first run"
     done = f"interrupted after {bar.done} of {bar.total} runs"
     if resume is None:
         return f"{done}; with --resume FILE they would have been kept"
