@@ -319,10 +319,12 @@ class Connection:
         self._host.suspend()
         try:
             change()
-            for fd in fds:
-                self._wire.own(fd)
-        finally:
+        except RefusalError:
             self._host.resume()
+            raise
+        for fd in fds:
+            self._wire.own(fd)
+        self._host.resume()
 
     def _log_discards(self, effect: effects.LogDiscards) -> None:
         self._host.log.discards = effect.on
