@@ -204,6 +204,24 @@ def test_regions_that_came_and_went(host, guest):
     assert host.device.query().ballooned == 1
 
 
+def test_a_guest_that_waits_for_nothing_is_let_go_with_its_daemon(host, guest, caplog):
+    inflate(guest, 1)
+    guest.say(Sent("SET_PROTOCOL_FEATURES", number(traces.UML_PROTOCOL & ~(1 << 3))))
+    host.die()
+    # By the time that the next daemon comes, its driver may be gone.
+    at = traces.ring_at(0)[2]
+    guest.poke(at, b"others'")
+
+    host.until(lambda: host.line is None)
+    host.start()
+    for _ in range(20):
+        host.step(0.001)
+
+    assert "that waits for no answers (REPLY_ACK)" in caplog.text
+    assert guest.cut_off
+    assert guest.peek(at, 7) == b"others'"
+
+
 def test_a_queue_that_was_stopped_stays_so(host, guest):
     inflate(guest, 1, 2)
     guest.say(Sent("SET_VRING_ENABLE", state(0, 0), ack=True))

@@ -168,6 +168,25 @@ def test_where_a_queue_stands_has_a_size():
         )
 
 
+# --- when a daemon was lost ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_who_waits_for_no_answers_has_no_queues_on_another_daemon(waits):
+    talk = Talk()
+    tell(talk, "SET_PROTOCOL_FEATURES", number(1 << 9 | waits * REPLY_ACK))
+    talk.check()
+    tell(talk, "SET_VRING_KICK", number(0x100))
+
+    if waits:
+        talk.check()
+    else:
+        with pytest.raises(NonsenseError, match="waits for no answers"):
+            talk.check()
+    tell(talk, "RESET_DEVICE")
+    talk.check()
+
+
 # --- a request that a daemon died over ----------------------------------------------
 
 

@@ -187,6 +187,7 @@ class Line:
     @_guarded
     def _lose(self) -> None:
         """Be without a daemon until there is another."""
+        self._talk.check()
         lived = self._introduction is None
         if lived and time.monotonic() - self._since > _LATEST:
             self._delay = _SOON

@@ -79,6 +79,11 @@ class Said:
         return self._number(_R.SET_PROTOCOL_FEATURES)
 
     @property
+    def kicks(self) -> bool:
+        """Whether a queue may run."""
+        return any(code == _R.SET_VRING_KICK for code, _ in self._said)
+
+    @property
     def fds(self) -> frozenset[int]:
         """The file descriptors that are needed to say it again."""
         fds = {fd for message in self._said.values() for fd in message.fds}

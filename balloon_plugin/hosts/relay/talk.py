@@ -57,6 +57,7 @@ class Talk:
 
     def __init__(self) -> None:
         self.said = Said()
+        self._waits = False
         self._deaths = 0
 
     # --- to a daemon that has just come ---------------------------------------------
@@ -87,8 +88,9 @@ class Talk:
         self._deaths = 0
         if message.code != _R.SET_PROTOCOL_FEATURES or messages.misfit(message):
             return message
-        bits = payloads.number(message.payload) | _REPLY_ACK
-        return replace(message, payload=payloads.pack_number(bits))
+        bits = payloads.number(message.payload)
+        self._waits = bool(bits & _REPLY_ACK)
+        return replace(message, payload=payloads.pack_number(bits | _REPLY_ACK))
 
     def answer(self, message: Message, answer: Message) -> bytes:
         """Return the reply to the front end, or nothing if it wants none.
@@ -107,6 +109,21 @@ class Talk:
             payload = payloads.pack_number(_number(answer) & OFFERED_PROTOCOL)
         wanted = message.needs_reply or message.code in ANSWERED
         return messages.reply(message.code, payload) if wanted else b""
+
+    def check(self) -> None:
+        """Make sure that the front end can go on with another daemon.
+
+        It has to wait until a queue that it stops has stopped. One that does not may
+        use its memory for something else while there is no daemon, and the next would
+        write to it.
+
+        :raises NonsenseError: if it cannot.
+        """
+        if self.said.kicks and not self._waits:
+            raise NonsenseError(
+                "the daemon was lost, and no other can take over queues of a front end "
+                "that waits for no answers (REPLY_ACK)"
+            )
 
     def died(self, message: Message) -> bytes:
         """Return what to reply to a request that a daemon was lost over.
