@@ -78,7 +78,8 @@ class Talk:
             answer = yield message
             if not _is_done(message, answer):
                 raise UnfitError(
-                    f"the daemon refuses {message.name}, which one before carried out"
+                    f"the daemon refuses {message.name}, which one before carried out: "
+                    "its log says why"
                 )
 
     # --- what the front end says ----------------------------------------------------
@@ -147,7 +148,10 @@ def _ask(code: VhostUserRequest, payload: bytes = b"") -> Message:
 
 def _insist(what: str, missing: int) -> None:
     if missing:
-        raise UnfitError(f"the daemon has not the {what} that are in use: {missing:#x}")
+        raise UnfitError(
+            f"the daemon has not all {what} that are in use (without {missing:#x}): "
+            "start one that offers as much as the one before"
+        )
 
 
 def _is_done(message: Message, answer: Message) -> bool:
