@@ -153,6 +153,21 @@ def test_a_reader_that_goes_is_no_error():
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("words", ["policies", "compare --json"])
+def test_output_for_which_there_is_no_room_is_told_in_a_sentence(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        ended = subprocess.run(  # noqa: S603 - it is our own
+            command(*words.split()),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    sentence = "not all could be written: No space left on device; make room for it"
+    assert (ended.returncode, ended.stderr) == (2, f"balloon-plugin: {sentence}\n")
+
+
 def test_the_version_is_told(run):
     assert run("--version") == (0, f"{__version__}\n", "")
 

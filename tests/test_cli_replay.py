@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 
 import pytest
 from record_traces import path_of
@@ -105,11 +106,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(run, words, sentence):
     assert sentence in err
 
 
-def test_a_trace_of_nothing_cannot_be_gone_through(run, tmp_path):
+@pytest.mark.parametrize("how", ["--interactive", "--html=report.html"])
+def test_a_trace_of_nothing_cannot_be_shown(run, tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
     header, _ = decode(read(TRACE))
     (tmp_path / "x").write_bytes(encode(header))
 
-    code, _, err = run(tmp_path / "x", "--interactive")
+    code, _, err = run(tmp_path / "x", how)
 
     assert code == 2
     assert "there is no event in" in err
@@ -170,3 +173,16 @@ def test_a_report_is_written_if_asked_for(run, tmp_path):
     assert code == 0
     assert "recorded under probe" in out
     assert "recorded under probe</h1>" in path.read_text()
+
+
+def test_what_cannot_be_encoded_is_shown_all_the_same(run, tmp_path):
+    header, moments = decode(read(TRACE))
+    lines = map(encode, (replace(header, guest="\ud800"), *moments))
+    (tmp_path / "x").write_bytes(b"".join(lines))
+    path = tmp_path / "report.html"
+
+    code, out, _ = run(tmp_path / "x", "--html", path)
+
+    assert code == 0
+    assert out.startswith(r"\ud800, recorded under probe")
+    assert r"\ud800, recorded under probe</h1>" in path.read_text()

@@ -306,6 +306,25 @@ def test_a_device_that_cannot_be_queried_has_no_news(path, monkeypatch, caplog):
     assert "a device cannot be queried" in caplog.text
 
 
+def test_news_are_told_though_nothing_can_be_written_down(path):
+    """As by a daemon whose disk is full: it raises after everything that it did."""
+    served = Served(path)
+
+    def without_room(function):
+        served.run(function)
+        raise HostError("the state cannot be written: make room for it")
+
+    with served, closing(Client(path, ready=True)) as client:
+        served.server._devices_run = without_room
+        served.write_actual(7)
+
+        assert client.hear()["event"] == "BALLOON_CHANGE"
+        with pytest.raises(HostError, match="make room for it"):
+            ask(path, "query-balloon-status")
+
+    assert not path.exists()
+
+
 def test_a_client_that_reads_no_events_is_cut_off(served, path, monkeypatch, caplog):
     with closing(Client(path, ready=True)) as deaf, closing(Client(path)) as other:
         other.hear()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from command_line import command, until
@@ -220,6 +221,36 @@ def test_a_file_of_another_kind_is_left_alone(fleet, tmp_path, content):
         sweep(fleet, ["probe"], runs=20, resume=kept)
 
     assert kept.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"1",
+        b"{}",
+        b'{"row":1}',
+        b'{"row":{"guest":[],"circumstance":"usual","policy":"probe"}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_damaged_in_the_file_is_passed_over(fleet, tmp_path, counted, damage):
+    kept = tmp_path / "kept"
+    sweep(fleet, ["probe"], runs=20, resume=kept)
+    ran = len(counted)
+    head, *lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join([head, damage, b"\n", *lines]))
+
+    sweep(fleet, ["probe"], runs=20, resume=kept)
+
+    assert len(counted) == ran
+
+
+def test_a_disk_that_is_full_is_told_in_a_sentence(fleet):
+    full = Path("/dev/full")
+
+    with pytest.raises(HostError, match="full cannot be written: No space left on"):
+        sweep(fleet, ["probe"], runs=20, resume=full)
 
 
 def test_a_file_that_cannot_be_written_is_refused(fleet, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -149,10 +151,33 @@ def test_without_the_package_it_says_which(tmp_path, monkeypatch, use):
         use(tmp_path / "y.zst")
 
 
-def test_a_disk_that_is_full_is_an_error_for_whoever_writes():
-    class Full:
-        def write(self, line):
-            return len(line) - 1
+@contextlib.contextmanager
+def disk_of(size):
+    """Let no file of ours be larger than so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
-    with pytest.raises(OSError, match="disk is full"):
-        files._Plain(Full()).write(b"something\n")
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.zst"])
+def test_a_disk_that_is_full_ends_a_trace_though_there_is_room_again(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(files, "_EVERY", 0.0)
+    path, sink = create(tmp_path / name)
+    sink.write(LINES[0])
+    size = path.stat().st_size
+
+    with disk_of(size + 5), pytest.raises(OSError, match="disk is full"):
+        sink.write(b"this has no room any more\n")
+    for use in (lambda: sink.write(b"and this comes too late\n"), sink.close):
+        with contextlib.suppress(OSError):
+            use()
+
+    assert path.stat().st_size == size + 5
+    assert next(read(path)) == LINES[0]

@@ -236,6 +236,8 @@ def test_damage_is_refused_with_its_place_and_what_is_left():
         ([1, "read", 1.0], "1.0 where a number"),
         ([1, "time", "soon"], "'soon' where seconds"),
         ([1, "time", float("nan")], "nan where seconds"),
+        ([1, "time", 10**400], "0 where seconds"),
+        ([10**400, "read", 16], "no [time, event, ...]"),
         ([1, "fault", 7], "7 where a text"),
         ([1, "loaded", 1], "1 where true or false"),
         ([1, "loaded", True, 0, []], "[] where an object"),

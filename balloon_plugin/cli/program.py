@@ -7,7 +7,9 @@ carried out (with one sentence that says what to do), 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import io
 import logging
 import os
 import sys
@@ -33,20 +35,38 @@ _COMMANDS: Final = (
 """In the order of the help. Each is a module here, and imported only if it is meant:
 to import all takes longer than most of them do."""
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""How it is said that there is no room for the output."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A trace, or a client, may bring a text that nothing can encode.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _run(sys.argv[1:] if argv is None else [*argv])
+        code = _run(sys.argv[1:] if argv is None else [*argv])
+        sys.stdout.flush()
     except BalloonError as error:
         show.error(str(error))
         return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Python flushes at its end, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _print_no_more()
+        show.error(f"not all could be written: {error.strerror}; make room for it")
+        return 2
+    return code
+
+
+def _print_no_more() -> None:
+    """Let what is still to be printed go nowhere: Python flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:

@@ -56,6 +56,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         return _browse(arguments.trace, header, known, policies)
     start = time.monotonic()
     steps = [list(replay(header, known, policy)) for policy in policies]
+    if arguments.html and not known:
+        raise _nothing_in(arguments.trace)
     found = [conclude(header, each) for each in steps]
     took = time.monotonic() - start
     if arguments.html:
@@ -123,8 +125,12 @@ def _browse(
         raise HostError("--interactive shows one replay: give --policy once")
     steps = list(replay(header, moments, policies[0]))
     if not steps:
-        raise HostError(f"there is no event in {path}: it was cut off at its beginning")
+        raise _nothing_in(path)
     title = f"{path.name}, {header.policy} replayed under {policies[0]}"
     browser = Browser(steps, title, header.policy)
     turn_pages(browser.page, browser.press)
     return 0
+
+
+def _nothing_in(path: Path) -> HostError:
+    return HostError(f"there is no event in {path}: it was cut off at its beginning")

@@ -88,7 +88,8 @@ class ControlServer:
         self._closing = True
         os.eventfd_write(self._waker, 1)
         self._thread.join()
-        self._devices_run(self._ignore)
+        with contextlib.suppress(BalloonError):  # as of a look at the news
+            self._devices_run(self._ignore)
         self._file.close()
         self._selector.close()
         os.close(self._waker)
@@ -192,9 +193,14 @@ class ControlServer:
             return
         # First: what stirs during the look needs another.
         self._stirred.difference_update(due)
-        shown = self._devices_run(lambda: [_query(self._guests[name]) for name in due])
+        shown: dict[str, Status | None] = {}
+        # What is seen is so, also where a daemon cannot write down that it happened.
+        with contextlib.suppress(BalloonError):
+            self._devices_run(
+                lambda: shown.update((name, _query(self._guests[name])) for name in due)
+            )
         at = time.time()
-        for name, status in zip(due, shown, strict=True):
+        for name, status in shown.items():
             if status is not None:
                 for event, data in self._news[name].look(status, now):
                     self._tell(event_line(event, data, at))

@@ -185,6 +185,7 @@ def write(path: Path, page: Page) -> None:
     """
     text = render(page)
     try:
-        path.write_text(text, encoding="utf-8")
+        # A trace may bring a text that nothing can encode.
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise HostError(f"{path} cannot be written: {error.strerror}") from error

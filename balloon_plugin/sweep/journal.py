@@ -7,6 +7,9 @@ so one file serves many sweeps, and a run by other code stays and is not used.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import itertools
 import json
 import os
@@ -35,17 +38,22 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._said():
+            self._file = path.open("a+b", buffering=0)
         try:
-            self._file = path.open("a+b")
-        except OSError as error:
-            raise HostError(f"{path} cannot be written: {error.strerror}") from error
-        if self._file.tell() == 0:
+            self._begin()
+        except HostError:
+            self._file.close()
+            raise
+
+    def _begin(self) -> None:
+        if self._file.seek(0, os.SEEK_END) == 0:
             self._write(HEAD)
         if next(self._lines(), None) != HEAD:
-            self._file.close()
             raise HostError(
-                f"{path} is no file of finished runs of version {HEAD['version']}: "
-                "name another"
+                f"{self._path} is no file of finished runs of version "
+                f"{HEAD['version']}: name another"
             )
         self._end_line()
 
@@ -53,7 +61,7 @@ class Journal:
         """End a line that a crash left unfinished, so that the next is whole."""
         self._file.seek(-1, os.SEEK_END)
         if self._file.read(1) != b"\n":
-            self._file.write(b"\n")
+            self._put(b"\n")
 
     def __enter__(self) -> Self:
         return self
@@ -67,10 +75,12 @@ class Journal:
         versions = {policy: version_of(policy) for _, policy in wanted}
         found = {}
         for line in itertools.islice(self._lines(), 1, None):
-            row = line["row"]
-            task = Case(row["guest"], row["circumstance"]), row["policy"]
-            if task in wanted and line["code"] == versions[row["policy"]]:
-                found[task] = _row(row)
+            # What else is there was damaged, or is of nobody: it is run again.
+            with contextlib.suppress(KeyError, TypeError):
+                row = line["row"]
+                task = Case(row["guest"], row["circumstance"]), row["policy"]
+                if task in wanted and line["code"] == versions[row["policy"]]:
+                    found[task] = _row(row)
         return found
 
     def add(self, row: Row) -> None:
@@ -78,16 +88,29 @@ class Journal:
         self._write({"code": version_of(row.policy), "row": row.as_dict()})
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps(value, separators=(",", ":")).encode() + b"\n")
-        self._file.flush()
+        self._put(json.dumps(value, separators=(",", ":")).encode() + b"\n")
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _put(self, data: bytes) -> None:
+        with self._said():
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    @contextlib.contextmanager
+    def _said(self) -> Iterator[None]:
+        """Say what the operating system has against it, and of which file."""
+        try:
+            yield
+        except OSError as error:
+            message = f"{self._path} cannot be written: {error.strerror}"
+            raise HostError(message) from error
+
+    def _lines(self) -> Iterator[Any]:
         """Yield what is in the file, except what a crash left unfinished."""
         self._file.seek(0)
-        for line in self._file:
+        for line in io.BytesIO(self._file.read()):
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):  # the latter if nested too deeply
                 continue
 
 

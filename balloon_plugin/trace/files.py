@@ -30,6 +30,8 @@ _EVERY: Final = 1.0
 More often, and it compresses less: with each event a tenth as well.
 """
 
+_CUT_OFF: Final = "the trace is cut off: the disk is full"
+
 _NEEDED: Final = (
     "the trace is compressed with zstd, which needs a package: "
     "pip install 'balloon-plugin[trace]' (or record to a name without .zst)"
@@ -46,6 +48,26 @@ class Sink(Protocol):
         """Write what is still kept, and close the file."""
 
 
+class _File(io.FileIO):
+    """A new file, which ends for good where it once could not take all.
+
+    There may be room again a moment later; but a trace with a gap is damaged, and one
+    that is cut off is none the worse up to there.
+    """
+
+    _whole = True
+
+    def write(self, data: Any) -> int:
+        if not self._whole:
+            raise OSError(_CUT_OFF)
+        self._whole = False
+        written = super().write(data)
+        if written != len(data):
+            raise OSError(_CUT_OFF)
+        self._whole = True
+        return written
+
+
 class _Plain:
     """Lines as they are, each in the kernel's hands when ``write`` returns."""
 
@@ -53,8 +75,7 @@ class _Plain:
         self._file = file
 
     def write(self, line: bytes) -> None:
-        if self._file.write(line) != len(line):
-            raise OSError("the trace is cut off: the disk is full")
+        self._file.write(line)
 
     def close(self) -> None:
         self._file.close()
@@ -65,6 +86,7 @@ class _Compressed:
 
     def __init__(self, file: io.FileIO, zstandard: Any) -> None:
         compressor = zstandard.ZstdCompressor(write_checksum=True)
+        self._file = file
         self._stream = compressor.stream_writer(file)
         self._flushed = time.monotonic()
 
@@ -76,7 +98,8 @@ class _Compressed:
             self._stream.flush()
 
     def close(self) -> None:
-        self._stream.close()
+        with self._file:
+            self._stream.close()
 
 
 def create(path: Path) -> tuple[Path, Sink]:
@@ -105,7 +128,7 @@ def _new(path: Path) -> tuple[Path, io.FileIO]:
     for number in itertools.count():
         name = path.with_name(f"{stem}.{number}{dot}{suffix}") if number else path
         try:
-            return name, io.FileIO(name, "x")
+            return name, _File(name, "x")
         except FileExistsError:
             continue
     raise AssertionError("there is always another number")

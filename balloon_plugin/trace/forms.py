@@ -7,6 +7,7 @@ make the form of a whole. Whatever is read may be damaged, so that every form sa
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 from collections.abc import Callable
@@ -71,8 +72,9 @@ def _plain(kind: type, name: str) -> Form:
 
 
 def _take_seconds(value: Any) -> float:
-    if type(value) in (int, float) and math.isfinite(value):
-        return float(value)
+    with contextlib.suppress(OverflowError):  # a whole number has any size
+        if type(value) in (int, float) and math.isfinite(value):
+            return float(value)
     raise ValueError(f"{value!r} where seconds belong")
 
 

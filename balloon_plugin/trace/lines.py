@@ -231,7 +231,7 @@ def decode_moment(line: bytes) -> Moment:
     :raises ValueError: if it makes no sense.
     """
     match _parsed(line):
-        case [at, str(name), *values] if type(at) is int and at >= 0:
+        case [at, str(name), *values] if type(at) is int and 0 <= at < 1 << 64:
             if name not in _FORMS:
                 raise ValueError(f"{name!r} is no event that this version knows")
             return Moment(at, _FORMS[name].take(values))
