@@ -73,7 +73,7 @@ def take(queue: VirtQueue, memory: GuestMemory, fault: Fault) -> Batch:
         buffers += [core.decode(data, queue.byte_order) for data in parts]
         # What is empty costs a turn too, or a ring of it were served for ever.
         cost += sum(len(data) // 4 for data in parts)
-        cost += sum(1 + len(chain.readable) for chain in popped)
+        cost += sum(1 + len(chain.readable) + len(chain.writable) for chain in popped)
     return Batch(chains, buffers, more=True)
 
 
@@ -149,6 +149,7 @@ class Inventory:
         """
         if not self._parked or not self._gatekeeper.may_reclaim:
             return
+        self._follow_translation()
         runs = self._ledger.kept(self._swept, PAGES_AT_ONCE)
         if not runs:
             self._parked = False
@@ -163,6 +164,7 @@ class Inventory:
 
     def save(self) -> dict[str, Any]:
         """Return the record as a value that JSON can carry."""
+        self._follow_translation()
         return self._ledger.save()
 
     def load(self, state: dict[str, Any]) -> None:

@@ -283,6 +283,19 @@ def test_pages_outside_ram_and_parts_of_pages_are_no_hints():
     assert "1 hinted pages" in made.faults[0]
 
 
+def test_descriptors_that_are_not_read_are_work_too():
+    made = started()
+    queue = made.host.queues[HINTQ]
+    heads = [queue.offer_chain(readable=[(BUFFERS, 0)] * 256) for _ in range(100)]
+
+    turns = 1
+    while made.device.queue_notify(HINTQ):
+        turns += 1
+
+    assert turns > 2
+    assert queue.returned == heads
+
+
 def test_a_kick_does_a_bounded_amount_of_work():
     made = started()
     queue = made.host.queues[HINTQ]

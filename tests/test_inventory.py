@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import (
+    MUST_TELL_HOST,
     OPEN,
     RAM_PAGES,
     SHUT,
@@ -369,6 +370,36 @@ def test_what_was_recorded_by_another_reading_was_wrong():
     made.inflate(0x0100_0000)
 
     assert made.device.query().ballooned == 1
+
+
+def read_otherwise():
+    """Return a device whose policy reads the driver otherwise once the gate is open."""
+    made = opened(gate=SHUT, must_tell_host=True)
+    made.device.set_features(MUST_TELL_HOST)
+    made.inflate(*range(100, 116))
+    made.policy.gate = reading(pages_per_pfn=16)
+    made.write_actual(256)
+    return made
+
+
+def test_what_was_recorded_by_another_reading_is_not_given_back_later():
+    made = read_otherwise()
+
+    made.device.tick()
+
+    assert made.host.discards == []
+    assert made.device.query().ballooned == 0
+
+
+def test_what_was_recorded_by_another_reading_is_not_saved():
+    source = read_otherwise()
+    made = opened(gate=source.policy.gate, must_tell_host=True)
+
+    made.device.load(source.device.save())
+    made.device.tick()
+
+    assert made.host.discards == []
+    assert made.device.query().ballooned == 0
 
 
 def test_actual_is_shown_as_the_driver_means_it():

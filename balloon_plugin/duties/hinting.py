@@ -92,7 +92,9 @@ class Hinting:
             if not chains:
                 return False
             # What is empty costs something too.
-            cost += sum(1 + len(chain.writable) for chain in chains)
+            cost += sum(
+                1 + len(chain.readable) + len(chain.writable) for chain in chains
+            )
             pages: list[tuple[int, int]] = []
             for chain in chains:
                 if chain.fault is not None:
