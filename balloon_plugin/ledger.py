@@ -26,7 +26,7 @@ from balloon_plugin.page_states import (
     repaint,
     unpack,
 )
-from balloon_plugin.pages import between, bounds, clip, join, split, total
+from balloon_plugin.pages import between, bounds, clip, join, split, total, whole
 
 __all__ = ["Ledger"]
 
@@ -104,8 +104,8 @@ class Ledger:
         if self._pieces == 1:
             return list(runs)
         if not accumulate:
-            return [whole for run in runs for whole in self._inner(run)]
-        gathered = join(whole for run in runs for whole in self._gathered(run))
+            return whole(runs, self._pieces)
+        gathered = join(part for run in runs for part in self._gathered(run))
         return clip(gathered, self._ranges)[0]
 
     def mark_reclaimed(self, runs: Sequence[Run]) -> None:
@@ -261,12 +261,6 @@ class Ledger:
         return runs
 
     # --- host pages ---
-
-    def _inner(self, run: Run) -> Iterator[Run]:
-        """Yield the host pages that are wholly in a run."""
-        low, high = self._up(run[0]), self._down(run[0] + run[1])
-        if low < high:
-            yield low, high - low
 
     def _outer(self, run: Run) -> Run:
         """Return the host pages in which a run has a piece."""

@@ -26,6 +26,7 @@ __all__ = [
     "overlapping",
     "split",
     "total",
+    "whole",
 ]
 
 _FIRST: Final = itemgetter(0)
@@ -117,6 +118,16 @@ def covered(parts: Iterable[tuple[int, int]], unit: int) -> list[Run]:
             runs.append((low // PAGE_SIZE, (high - low) // PAGE_SIZE))
         start, end = address, address + size
     return runs
+
+
+def whole(runs: Iterable[Run], pieces: int) -> list[Run]:
+    """Return the host pages, of so many pages each, that are wholly in one run."""
+    inner = []
+    for first, count in runs:
+        low, high = -(-first // pieces) * pieces, (first + count) // pieces * pieces
+        if low < high:
+            inner.append((low, high - low))
+    return inner
 
 
 _NOWHERE: Final = 1 << 65

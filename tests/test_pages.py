@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from page_runs import KIB, ranges, runs_of
 
-from balloon_plugin.pages import clip, covered, join, merge, overlapping, split
+from balloon_plugin.pages import clip, covered, join, merge, overlapping, split, whole
 
 # Clusters, so that there are neighbours, duplicates and gaps of one page.
 pfns = st.lists(
@@ -157,6 +157,19 @@ def test_runs_are_split_after_so_many_pages(counts, pages):
     assert merge(
         page for start, count in first + rest for page in range(start, start + count)
     ) == merge(page for start, count in runs for page in range(start, start + count))
+
+
+@pytest.mark.parametrize(
+    ("runs", "inner"),
+    [
+        ([], []),
+        ([(0, 16), (32, 32)], [(0, 16), (32, 32)]),
+        ([(1, 15), (16, 15)], []),
+        ([(1, 50), (60, 4), (64, 17)], [(16, 32), (64, 16)]),
+    ],
+)
+def test_host_pages_are_whole_in_one_run(runs, inner):
+    assert whole(runs, 16) == inner
 
 
 def test_runs_are_split_between_two():

@@ -148,6 +148,16 @@ def test_adjacent_regions_are_given_back_apart():
     assert made.host.discards == [(RAM_PAGES - 2, 2), (RAM_PAGES, 2)]
 
 
+def test_a_host_page_in_two_regions_is_not_given_back():
+    meet = RAM_PAGES - 6
+    ram = [(0, meet), (meet, 100)]
+    made = started(FakeHost(ram=ram, host_page_size=65536))
+
+    report(made, (meet - 50, 100))
+
+    assert made.host.discards == [(meet - 42, 32), (RAM_PAGES, 32)]
+
+
 @pytest.mark.parametrize("address", [2**64 - PAGE, OUTSIDE, OUTSIDE - 1])
 def test_a_range_at_the_end_of_the_world_is_answered(address):
     made = started()
@@ -255,6 +265,17 @@ def test_a_large_report_is_given_back_in_turns_and_then_answered(monkeypatch):
     assert made.host.discards[-1] == (250, 50)
     assert queue.returned == [head]
     assert reported(made) == [(((0, 150), (200, 100)), 250)]
+
+
+def test_a_host_page_larger_than_a_turn_is_given_back_whole(monkeypatch):
+    monkeypatch.setattr(reporting, "PAGES_AT_ONCE", 100)
+    made = started(FakeHost(host_page_size=256 * PAGE))
+    offer(made, (0, 1024))
+
+    while made.device.queue_notify(REPORTQ):
+        pass
+
+    assert made.host.discards == [(0, 256), (256, 256), (512, 256), (768, 256)]
 
 
 def test_what_linux_sends_at_once_takes_one_turn():

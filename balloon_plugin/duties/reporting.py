@@ -16,7 +16,8 @@ from typing import Final
 from balloon_plugin.events import Event, PagesReported, Run
 from balloon_plugin.hookspecs import VirtQueue
 from balloon_plugin.kick import CHAINS_AT_ONCE, Kick
-from balloon_plugin.pages import clip, covered, split
+from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.pages import clip, covered, split, whole
 from balloon_plugin.virtqueue import Chain
 
 __all__ = ["Reporting"]
@@ -67,7 +68,9 @@ class Reporting:
             return False
         if not allowed:
             self._left = []
-        now, self._left = split(self._left, PAGES_AT_ONCE)
+        # A host page may be larger than that.
+        host_page = kick.host.facts.host_page_size // PAGE_SIZE
+        now, self._left = split(self._left, max(PAGES_AT_ONCE, host_page))
         self._count += kick.host.discard(now) if now else 0
         return bool(self._left) or self._finish(kick)
 
@@ -85,11 +88,12 @@ class Reporting:
                 kick.fault(chain.fault)
         parts = [part for chain in self._chains for part in chain.writable]
         facts = kick.host.facts
-        # Inwards to whole pages of the host: the rest of one is not free.
+        # Inwards to whole pages of the host, each in one region: of others a part is
+        # not free, or mapped elsewhere.
         runs, outside = clip(covered(parts, facts.host_page_size), facts.ram)
         if outside:
             kick.fault(f"{outside} reported pages are not in RAM")
-        self._runs = self._left = runs
+        self._runs = self._left = whole(runs, facts.host_page_size // PAGE_SIZE)
         return bool(self._chains)
 
     def _finish(self, kick: Kick) -> bool:
