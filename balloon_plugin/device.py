@@ -82,7 +82,11 @@ class Balloon:
             what = f"{type(host).__name__} is not a host: it lacks {', '.join(missing)}"
             raise HostError(f"{what}; see balloon_plugin.Host")
         self._host = host
-        self.guest_changed()
+        try:
+            self.guest_changed()
+        except HostError:
+            self._host = None
+            raise
 
     @hookimpl
     def unrealize(self) -> None:
@@ -235,9 +239,12 @@ class Balloon:
 
     def _known(self) -> Iterator[Event]:
         """Yield what was told of the guest and its driver, and is still true."""
-        session = self._session
         if self._facts is not None:
             yield GuestDescribed(self._facts)
+        yield from self._known_of_driver()
+
+    def _known_of_driver(self) -> Iterator[Event]:
+        session = self._session
         if session.features is not None:
             yield FeaturesAcked(session.features)
         if session.ready:
@@ -343,8 +350,10 @@ class Balloon:
         self._session = session
         self._duties.load(saved, now)
         ballooned = saved["actual"] or self._inventory.pages
-        self._gatekeeper.load(saved["policy"], ballooned)
+        anew = self._gatekeeper.load(saved["policy"], ballooned)
         self._inventory.adopt_translation()
+        for event in self._known_of_driver() if anew else ():
+            self._gatekeeper.observe(event)
 
     def _living_host(self) -> Host:
         if self._host is None:

@@ -134,12 +134,12 @@ class Gatekeeper:
 
     def _ask(self, num_pages: int, remark: str) -> TargetReply:
         """Ask the policy; a target that it refuses on seeing it changes nothing."""
-        before, was = self.requested, self.gate.targets
+        before, was = self._wanted, self.gate.targets
         if was is not Answer.REFUSED:
             self.requested = num_pages
             self.observe(TargetRequested(self._visible))
         answer, reason = self.gate.targets, self.gate.reason
-        if answer is Answer.ACCEPTED and self._visible < num_pages:
+        if answer is Answer.ACCEPTED and self._visible < self.requested:
             answer = Answer.DEFERRED
             reason = f"discards are inhibited: {self.inhibited}"
         if answer is Answer.ACCEPTED:
@@ -189,7 +189,7 @@ class Gatekeeper:
         if changed:
             self._observers.emit(InhibitionChanged(reason))
         if reason is None and waiting:
-            self.set_target(self.requested, "")
+            self.set_target(self._wanted, "")
         else:
             self._settle()
 
@@ -210,10 +210,11 @@ class Gatekeeper:
             "policy_state": None if self._held else self._policy.save(),
         }
 
-    def load(self, state: dict[str, Any], ballooned: int) -> None:
+    def load(self, state: dict[str, Any], ballooned: int) -> bool:
         """Take over what :meth:`save` returned.
 
         :param ballooned: pages in the restored balloon, held if there is no verdict.
+        :returns: whether the policy begins anew, and has to be told of the driver.
         """
         self.requested = state["requested"]
         self._ceiling = ballooned
@@ -231,6 +232,7 @@ class Gatekeeper:
             self._held = _Hold(gate, _RESTORED)
         self._observers.emit(StateLoaded(known, ballooned, dict(state)))
         self._settle()
+        return not (known or ballooned)
 
     def change_policy(self, name: str, known: Iterable[Event], *, rests: bool) -> None:
         """Let another policy judge from now on, which has taken the old one's place.

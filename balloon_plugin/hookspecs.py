@@ -350,7 +350,9 @@ def load(state: dict[str, Any]) -> None:
     """Take over a saved session, instead of a new one. Called right after ``realize``.
 
     A state with pages in the balloon but no verdict of this policy is not probed: the
-    balloon is held as it is until the driver is reset, and ``query`` says so.
+    balloon is held as it is until the driver is reset, and ``query`` says so. With an
+    empty balloon the policy is shown what is known of the driver, and judges it as a
+    new one.
 
     :param state: what ``save`` of this or an older version returned.
     :raises HostError: if the state is damaged or from a newer version.

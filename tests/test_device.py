@@ -16,7 +16,9 @@ from fakes import (
     MUST_TELL_HOST,
     OPEN,
     OUTSIDE,
+    PAGE,
     RAM_PAGES,
+    REFUSING,
     SHUT,
     STATS_VQ,
     FakeHost,
@@ -769,6 +771,14 @@ def test_descriptors_without_a_number_are_work_too():
     assert reads < 2 * 65536
 
 
+def test_descriptors_that_are_not_read_are_work_too():
+    made = opened()
+    for _ in range(400):
+        made.inflateq.offer_chain(writable=[(BUFFERS, 0)] * 256)
+
+    assert made.device.queue_notify(0) is True
+
+
 # --- rule 9: honest answers ---------------------------------------------------------
 
 
@@ -793,6 +803,31 @@ def test_a_target_outlives_memory_that_is_told_piece_by_piece():
 
     assert made.device.query().requested == 3000
     assert made.target() == 3000
+
+
+def refuse_another(made):
+    made.policy.when = [(TargetRequested(100), REFUSING)]
+    made.device.set_target(100)
+    made.policy.gate = follow
+
+
+def inhibit_for_a_while(made):
+    made.device.set_inhibited("pinned")
+    made.device.set_inhibited(None)
+
+
+@pytest.mark.parametrize("meanwhile", [refuse_another, inhibit_for_a_while])
+def test_a_target_outlives_memory_that_is_gone_for_a_while(meanwhile):
+    made = opened(FakeHost(ram=[(0, RAM_PAGES)]), gate=follow)
+    made.device.set_target(3000)
+    made.host.plug([(0, 2500)])
+    made.device.guest_changed()
+
+    meanwhile(made)
+    made.host.plug([(0, RAM_PAGES)])
+    made.device.guest_changed()
+
+    assert made.device.query().requested == 3000
 
 
 def test_a_target_is_clamped_and_it_is_said():
@@ -1252,6 +1287,18 @@ def test_what_is_no_host_is_told_what_it_lacks():
     with pytest.raises(HostError, match="Half is not a host: it lacks discard; see"):
         device.realize(Half())
     device.realize(FakeHost())
+
+
+def test_a_host_that_errs_when_it_realizes_may_try_again():
+    device = make_device(ScriptedPolicy(OPEN))
+    host = FakeHost(host_page_size=5000)
+
+    with pytest.raises(HostError, match="5000"):
+        device.realize(host)
+    host.plug([(0, RAM_PAGES)], host_page_size=PAGE)
+    device.realize(host)
+
+    assert device.query().ram == RAM_PAGES
 
 
 def test_a_device_that_was_given_up_believes_no_second_guest():

@@ -21,6 +21,8 @@ from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     ActualWritten,
     Answer,
+    DriverReady,
+    FeaturesAcked,
     Judgement,
     StateLoaded,
 )
@@ -179,6 +181,30 @@ def test_a_verdict_of_another_policy_is_none():
 
     assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [False]
     assert made.target() == 29
+
+
+def test_a_policy_without_its_state_is_told_of_a_driver_with_an_empty_balloon():
+    source = rig("none")
+    source.device.set_features(1 << 32)
+    source.device.driver_ready()
+
+    made = restored(source.device.save(), "feature-bit")
+
+    assert made.device.query().verdict.judgement is Judgement.BUGGY
+    assert made.recorder.of(FeaturesAcked, DriverReady) == [
+        FeaturesAcked(1 << 32),
+        DriverReady(),
+    ]
+
+
+def test_a_policy_with_its_state_knows_the_driver():
+    source = rig("none")
+    source.device.set_features(1 << 32)
+    source.device.driver_ready()
+
+    made = restored(source.device.save(), "none")
+
+    assert made.recorder.of(FeaturesAcked, DriverReady) == []
 
 
 def test_a_reset_ends_the_hold():

@@ -327,7 +327,7 @@ def test_the_interval_outlives_a_reset():
     assert made.device.query().stats_interval == 2
 
 
-@pytest.mark.parametrize("seconds", [-1, 2**32])
+@pytest.mark.parametrize("seconds", [-1, 2**32, 0.5, True, "1", None])
 def test_an_interval_that_is_none_is_the_hosts_mistake(seconds):
     with pytest.raises(HostError, match="0 for never"):
         rig().device.set_stats_interval(seconds)

@@ -68,9 +68,9 @@ class Statistics:
 
         :raises HostError: if the number is not one of seconds.
         """
-        if not 0 <= seconds <= LONGEST_INTERVAL:
+        if type(seconds) is not int or not 0 <= seconds <= LONGEST_INTERVAL:
             message = (
-                f"statistics cannot be asked for every {seconds} seconds: "
+                f"statistics cannot be asked for every {seconds!r} seconds: "
                 f"give 0 for never, or up to {LONGEST_INTERVAL}"
             )
             raise HostError(message)
