@@ -301,10 +301,7 @@ def _is_plain(verdict: Verdict) -> bool:
         and _is_a(tuple, verdict.defects)
         and _is_a(tuple, verdict.evidence)
         and all(_is_a(Defect, defect) for defect in verdict.defects)
-        and all(
-            type(item) is Evidence and type(item.event) is type(item.shows) is str
-            for item in verdict.evidence
-        )
+        and all(_is_a(Evidence, item) for item in verdict.evidence)
     )
 
 

@@ -15,7 +15,6 @@ from balloon_plugin.errors import PluginError
 from balloon_plugin.events import (
     Answer,
     DriverReady,
-    Evidence,
     Gate,
     Judgement,
     PluginFailed,
@@ -384,8 +383,6 @@ def test_a_verdict_that_is_none_is_a_failure(nonsense):
         ("defects", ("ENDIAN_TARGET",)),
         ("evidence", None),
         ("evidence", ("actual = 256",)),
-        ("evidence", (Evidence(256, "it is right"),)),
-        ("evidence", (Evidence("actual = 256", None),)),
     ],
 )
 def test_a_verdict_with_a_field_that_is_none_is_a_failure(field, nonsense):
