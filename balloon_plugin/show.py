@@ -104,7 +104,12 @@ class Bar:
         self.done, self.total = done, total
         if self._before is None:
             self._before = done
-        if sys.stderr.isatty() and (text := self._text()) != self._shown:
+        if (text := self._text()) != self._shown:
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        """Say what is done that cannot be counted, until there is more to show."""
+        if sys.stderr.isatty():
             self._shown = text
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)  # noqa: T201
 

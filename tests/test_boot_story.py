@@ -50,7 +50,7 @@ class Script:
 
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch):
-    # Not pytest's own folder: the path of a socket has 107 bytes at most.
+    # Not pytest's own folder, where tests keep what they record.
     tmp_path = Path(tempfile.mkdtemp(prefix="story-"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     threads = threading.active_count()
@@ -113,6 +113,17 @@ def test_a_driver_that_does_not_come_fails_in_time():
     assert result.reason == "the driver is not ready after 1 s"
     assert result.states == ("TESTING",)
     assert result.free == (400 * 1024,)
+
+
+def test_the_folder_for_temporary_files_may_have_a_long_path(tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 108)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    _, steps = tell(f"result=-2; {OBEY}")
+
+    assert steps
+    assert list(folder.iterdir()) == []
 
 
 def test_steps_come_in_order_of_time():

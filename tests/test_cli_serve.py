@@ -53,7 +53,7 @@ LONG = "x" * 108
 def test_a_socket_that_cannot_be_had_is_refused(refused, folder, words, sentence):
     (folder / "file").touch()
     with somebody_on("alive"):
-        assert refused("serve", *words.split()) == sentence
+        assert refused("serve", *words.split(), "--record", "trace") == sentence
 
     assert names_in(folder) == ["alive", "file"]
 
@@ -243,6 +243,6 @@ def test_a_damaged_state_of_the_only_guest_is_refused(refused, folder):
     (folder / "a.state").write_text("nonsense\n")
 
     assert refused("serve", "--socket", "a", *STATE) == (
-        "the state in a.state is damaged: remove it, and the guest's driver is judged "
-        "anew when it starts again"
+        "a: not served: the state in a.state is damaged: remove it, and the guest's "
+        "driver is judged anew when it starts again"
     )

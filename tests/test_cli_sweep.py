@@ -139,11 +139,13 @@ def test_a_bar_shows_how_far_it_is_and_leaves_nothing(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
 
     with show.Bar() as bar:
+        bar.note("drawing guests")
         bar(10, 100)
         bar(20, 100)
         bar(21, 1000)
 
-    first, second, third, end = sys.stderr.getvalue().split("\r\033[K")[1:]
+    note, first, second, third, end = sys.stderr.getvalue().split("\r\033[K")[1:]
+    assert note == "drawing guests"
     assert first == "[###...........................] 10 of 100"
     assert second == "[######........................] 20 of 100, 8 s left"
     assert third.endswith("] 21 of 1000, 2 min 58 s left")
@@ -152,6 +154,7 @@ def test_a_bar_shows_how_far_it_is_and_leaves_nothing(monkeypatch):
 
 def test_a_bar_shows_nothing_where_nobody_looks(capsys):
     with show.Bar() as bar:
+        bar.note("drawing guests")
         bar(1, 2)
 
     assert capsys.readouterr() == ("", "")

@@ -80,7 +80,8 @@ def answered_with(path, data):
     return str(caught.value)
 
 
-GREETING = b'{"QMP": {}}\n'
+GREETING = b'{"QMP": {"version": {"package": "balloon_plugin"}}}\n'
+QEMU = b'{"QMP": {"version": {"qemu": {"major": 10}, "package": ""}}}\n'
 NO_QMP = "what listens there is no control socket"
 
 
@@ -90,6 +91,8 @@ NO_QMP = "what listens there is no control socket"
         (b"", "it hung up"),
         (b"220 mail ready\r\n", NO_QMP),
         (b"[]\n1\n2\n", NO_QMP),
+        (b"[" * 100_000 + b"\n", NO_QMP),
+        (QEMU, NO_QMP),
         (GREETING + b'{"return": {}}\n', "it hung up"),
         (GREETING + b'{"return": {}}\n[]\n', NO_QMP),
     ],

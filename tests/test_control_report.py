@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,7 @@ BUGGY = Verdict(
         (1536 << 20, "1.5 GiB"),
         (12345678, "11.77 MiB"),
         (16 << 40, "16 TiB"),
+        (2**64 - 1, "16 EiB"),
     ],
 )
 def test_sizes_are_said_as_people_say_them(size, text):
@@ -217,6 +219,20 @@ def test_the_most_important_of_a_guest_fits_on_a_line(answered):
         "verdict": "buggy (HELD); PFN_WIDTH",
     }
     assert report.style(status) == "red"
+
+
+@pytest.mark.parametrize("power", range(10, 64))
+@pytest.mark.parametrize("part", [1, 0.9992, 0.9760, 0.9766])
+def test_whatever_a_driver_sends_fits_into_a_column(answered, power, part):
+    free = int(2**power * part)
+
+    stats = replace(MINUTE_OLD, values=((4, free),))
+    shown = report.cells(answered(stats=stats))[report.HEADS.index("free")]
+
+    number, unit = re.fullmatch(r"([\d.]+)([KMGTPE]?)", shown).groups()
+    assert len(number) <= len("0.977")
+    size = float(number) * 1024 ** " KMGTPE".index(unit or " ")
+    assert size == pytest.approx(free, rel=0.006)
 
 
 def test_a_guest_without_a_driver_has_no_verdict(answered):

@@ -6,6 +6,7 @@ processes, the daemon's thread, the socket and the private folder.
 
 from __future__ import annotations
 
+import os
 import queue
 import tempfile
 import threading
@@ -60,8 +61,11 @@ class Stage:
                     prefix="balloon-plugin-", ignore_cleanup_errors=True
                 )
             )
+            # Through a descriptor: a socket's path has 107 bytes, TMPDIR's may be long.
+            home = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, home)
             self._daemon = stack.enter_context(Daemon())
-            self._serve(stack, Path(folder))
+            self._serve(stack, Path(f"/proc/self/fd/{home}"))
             self._start(stack, Path(folder))
             self._stack = stack.pop_all()
         return self

@@ -70,6 +70,7 @@ class Companions:
         self._stack = stack
         self._split: Split | None = None
         self._watches: dict[str, Watch] = {}
+        self._traces: dict[str, Path] = {}
         if arguments.policy_split is not None:
             self._split = Split.parse(arguments.policy_split, arguments.salt)
             for policy, _ in self._split.shares:
@@ -92,11 +93,17 @@ class Companions:
             split = {"split": str(self._split), "salt": arguments.salt}
             about = split if self._split else {}
             trace = recording(device, path, guest=guest, **about)
-            self._stack.enter_context(trace)
+            self._traces[guest] = self._stack.enter_context(trace).path
         if arguments.shadow:
             watch = watching(device, *arguments.shadow)
             self._watches[guest] = self._stack.enter_context(watch)
         return device
+
+    def forget(self, *guests: str) -> None:
+        """Take away the traces of guests that come to nothing, if there are any."""
+        for guest in guests:
+            if guest in self._traces:
+                self._traces[guest].unlink(missing_ok=True)
 
     def about(self, guest: str) -> dict[str, Any]:
         """Return what a query of a guest is to show besides its device."""

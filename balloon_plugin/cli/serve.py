@@ -91,26 +91,41 @@ def _serve(arguments: argparse.Namespace) -> int:
         end_by_signals(daemon.stop)
         allow_descriptors()
         companions = Companions(arguments, stack)
-        slots = _add_slots(daemon, companions, arguments)
-        guests = {name: slot.device for name, slot in slots.items()}
-        if arguments.control:
-            server = control.ControlServer(
-                arguments.control, guests, daemon.call, companions.about
-            )
-            stack.enter_context(server)
-        if arguments.metrics:
-            stack.enter_context(_metrics_server(arguments.metrics, guests))
-        for name, slot in slots.items():
-            policy = companions.policy_of(name)
-            how = f"policy {policy}{', as it was' * slot.restored}"
-            _tell(name, f"waiting for a front end on {slot.path} ({how})")
-            stack.enter_context(_narrated(name, slot.device))
-            if arguments.target is not None and not slot.restored:
-                pages = arguments.target // PAGE_SIZE
-                # A client of the control socket may be there already.
-                daemon.call(functools.partial(slot.device.set_target, pages))
+        try:
+            slots = _begin(daemon, companions, arguments, stack)
+        except BaseException:
+            companions.forget(*(name for name, _ in arguments.socket))
+            raise
         daemon.run()
     return 0 if len(slots) == len(arguments.socket) else 1
+
+
+def _begin(
+    daemon: Daemon,
+    companions: Companions,
+    arguments: argparse.Namespace,
+    stack: contextlib.ExitStack,
+) -> dict[str, Slot]:
+    """Make all that is served, and say so; return the slot of each guest."""
+    slots = _add_slots(daemon, companions, arguments)
+    guests = {name: slot.device for name, slot in slots.items()}
+    if arguments.control:
+        server = control.ControlServer(
+            arguments.control, guests, daemon.call, companions.about
+        )
+        stack.enter_context(server)
+    if arguments.metrics:
+        stack.enter_context(_metrics_server(arguments.metrics, guests))
+    for name, slot in slots.items():
+        policy = companions.policy_of(name)
+        how = f"policy {policy}{', as it was' * slot.restored}"
+        _tell(name, f"waiting for a front end on {slot.path} ({how})")
+        stack.enter_context(_narrated(name, slot.device))
+        if arguments.target is not None and not slot.restored:
+            pages = arguments.target // PAGE_SIZE
+            # A client of the control socket may be there already.
+            daemon.call(functools.partial(slot.device.set_target, pages))
+    return slots
 
 
 def _add_slots(
@@ -118,7 +133,7 @@ def _add_slots(
 ) -> dict[str, Slot]:
     """Return the slot of each guest; no guest has to wait for another's damage."""
     slots: dict[str, Slot] = {}
-    damage = None
+    damage = []
     options = USUAL_OPTIONS.changed(arguments.feature)
     for name, path in arguments.socket:
         if name in slots:
@@ -130,10 +145,12 @@ def _add_slots(
             make = functools.partial(companions.make, name, options)
             slots[name] = _add_slot(daemon, (name, path), make, arguments)
         except StateError as error:
-            damage = error
-            _log.warning("%s: not served: %s", name, error)
-    if damage is not None and not slots:
-        raise damage
+            companions.forget(name)
+            damage.append(f"{name}: not served: {error}")
+    if damage and not slots:
+        raise HostError("; ".join(damage))
+    for sentence in damage:
+        _log.warning("%s", sentence)
     return slots
 
 

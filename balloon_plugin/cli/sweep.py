@@ -98,19 +98,22 @@ def _sweep(arguments: argparse.Namespace) -> int:
         return 0
     bar = show.Bar()
     try:
-        result = _result(arguments, bar)
+        with bar:
+            bar.note("drawing guests")
+            result = _result(arguments, bar)
+            bar.note("counting")
+            decision = decide(result)
+            if arguments.html:
+                write(arguments.html, sweep_page(result, decision, arguments.words))
     except KeyboardInterrupt:
         show.error(_interrupted(bar, arguments.resume))
         return INTERRUPTED
-    decision = decide(result)
-    if arguments.html:
-        write(arguments.html, sweep_page(result, decision, arguments.words))
     _print(arguments, result, decision)
     return 0
 
 
 def _result(arguments: argparse.Namespace, bar: show.Bar) -> Result:
-    with bar, _executor(arguments) as executor:
+    with _executor(arguments) as executor:
         return sweep(
             arguments.population,
             arguments.policy or POLICIES,

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final, Self
 
+from balloon_plugin.control import site
 from balloon_plugin.control.frames import line
 from balloon_plugin.errors import HostError
 
@@ -17,6 +18,8 @@ __all__ = ["PATIENCE", "Client", "ask"]
 
 PATIENCE: Final = 10.0
 """Seconds that a daemon may take to answer; it takes milliseconds."""
+
+_STRANGER: Final = "what listens there is no control socket"
 
 
 class Client:
@@ -34,8 +37,7 @@ class Client:
         self._stream = self._socket.makefile("rb")
         try:
             self._socket.connect(str(path))
-            if "QMP" not in self._hear():
-                raise ConnectionError("what listens there is no control socket")
+            self._check(self._hear())
             self._exchange("qmp_capabilities", {})
         except OSError as error:
             self.close()
@@ -71,16 +73,24 @@ class Client:
             pass
         return message
 
+    @staticmethod
+    def _check(greeting: dict[str, Any]) -> None:
+        """See who it is: QEMU would do some of our commands, and answer otherwise."""
+        match greeting:
+            case {"QMP": {"version": {"package": site.PACKAGE}}}:
+                return
+        raise ConnectionError(_STRANGER)
+
     def _hear(self) -> dict[str, Any]:
         heard = self._stream.readline()
         if not heard:
             raise ConnectionError("it hung up")
         try:
             message = json.loads(heard)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter if it is nested too deeply
             message = None
         if not isinstance(message, dict):
-            raise ConnectionError("what listens there is no control socket")
+            raise ConnectionError(_STRANGER)
         return message
 
     def _lost(self, error: Exception) -> HostError:

@@ -24,7 +24,11 @@ __all__ = [
 
 Answer: TypeAlias = dict[str, Any]
 
-_UNITS: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_UNITS: Final = tuple(
+    (1 << 10 * power, f"{letter}iB")
+    for power, letter in zip((6, 5, 4, 3, 2, 1), "EPTGMK", strict=True)
+)
+"""Up to what 64 bits can say: a driver may send any number."""
 
 
 def amount(size: int) -> str:
@@ -38,7 +42,7 @@ def amount(size: int) -> str:
 def _short(size: int) -> str:
     """Return a size in bytes for a narrow column, to three digits."""
     for unit, name in _UNITS:
-        if size * 1024 >= unit * 1000:  # four digits would not do
+        if size * 2048 >= unit * 1999:  # four digits would not do, after rounding
             return f"{size / unit:.3g}{name[0]}"
     return str(size)
 

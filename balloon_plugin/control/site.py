@@ -10,7 +10,10 @@ from balloon_plugin.control.errors import CommandError
 from balloon_plugin.events import TargetReply
 from balloon_plugin.status import Status
 
-__all__ = ["PERIPHERAL", "ControlledDevice", "Site"]
+__all__ = ["PACKAGE", "PERIPHERAL", "ControlledDevice", "Site"]
+
+PACKAGE: Final = "balloon_plugin"
+"""Who speaks: QEMU says ``qemu-`` and a version, or nothing."""
 
 PERIPHERAL: Final = "/machine/peripheral/"
 """Where QEMU's object model keeps the devices that have a name."""
@@ -86,4 +89,4 @@ class Site:
         numbers = map(int, self.version.split("."))
         # Clients look for numbers under this name; whose they are, the package says.
         qemu = dict(zip(("major", "minor", "micro"), numbers, strict=True))
-        return {"qemu": qemu, "package": "balloon_plugin"}
+        return {"qemu": qemu, "package": PACKAGE}
