@@ -12,9 +12,19 @@ from typing import Final, TypeAlias
 from balloon_plugin import core, events
 from balloon_plugin.compare import run
 from balloon_plugin.compare.circumstance import Circumstance
-from balloon_plugin.events import Answer, Event, Evidence, Gate, Judgement, Verdict
+from balloon_plugin.events import (
+    Answer,
+    Event,
+    Evidence,
+    Gate,
+    Judgement,
+    Run,
+    Verdict,
+)
 from balloon_plugin.guests.traits import GuestProfile
 from balloon_plugin.hookspecs import hookimpl
+from balloon_plugin.pages import merge
+from balloon_plugin.report.held import Held
 
 __all__ = [
     "Ask",
@@ -184,7 +194,7 @@ class _Draft:
         self._asks: list[Ask] = []
         self._told = 0
         self._gate: Gate | None = None
-        self._held: set[int] = set()
+        self._held = Held()
 
     def see(self, at: float, event: Event) -> None:
         """Note one event."""
@@ -197,11 +207,12 @@ class _Draft:
                 self._change(actual=actual)
             case events.PagesReclaimed(_, runs):
                 for first, count in runs:
-                    self._held.update(range(first, first + count))
-                self._change(reclaimed=len(self._held))
+                    self._held.add(first, count)
+                self._change(reclaimed=self._held.pages)
             case events.PagesDeflated(pfns):
-                self._held.difference_update(self._pages(pfns))
-                self._change(reclaimed=len(self._held))
+                for first, count in self._runs(pfns):
+                    self._held.remove(first, count)
+                self._change(reclaimed=self._held.pages)
             case events.DeviceReset():
                 self._held.clear()
                 self._told = 0
@@ -217,13 +228,13 @@ class _Draft:
         if now != replace(before, at=self._at):
             self._levels.append(now)
 
-    def _pages(self, pfns: tuple[int, ...]) -> set[int]:
+    def _runs(self, pfns: tuple[int, ...]) -> list[Run]:
         """Return the pages that a driver means, as the gate reads it."""
         if self._gate is None:
-            return set()
+            return []
         size = self._gate.translation.pages_per_pfn
         numbers = core.translate(pfns[: self._gate.entries], self._gate.translation)
-        return {number * size + piece for number in numbers for piece in range(size)}
+        return [(first * size, count * size) for first, count in merge(numbers)]
 
     def _conclude(self, verdict: Verdict) -> None:
         self._findings += [
