@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Self, get_args
+from typing import Final, get_args
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from balloon_plugin.calls import Device
 from balloon_plugin.control.statistics import NOT_SENT, guest_stats
-from balloon_plugin.errors import HostError
 from balloon_plugin.events import Event, GuestFault, Judgement, TimePassed
 from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.layouts import PAGE_SIZE
+from balloon_plugin.metrics_server import MetricsServer
 from balloon_plugin.status import Status
 
 __all__ = ["Metrics", "MetricsServer"]
@@ -168,36 +167,3 @@ def _about_statistics(shown: _Shown) -> Iterator[Metric]:
         came.add_metric([guest], found["last-update"])
         updated.add_metric([guest], at)
     yield from (values, came, updated)
-
-
-class MetricsServer:
-    """Serves metrics over HTTP; a context manager.
-
-    :param metrics: what to serve.
-    :param address: where to listen, and the port; 0 stands for any that is free.
-    :raises HostError: if nobody can listen there.
-
-    :ivar port: the port.
-    """
-
-    def __init__(self, metrics: Metrics, address: tuple[str, int]) -> None:
-        registry = CollectorRegistry()
-        registry.register(metrics)
-        host, port = address
-        try:
-            self._server, self._thread = start_http_server(port, host, registry)
-        except (OSError, OverflowError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise HostError(
-                f"metrics cannot be served on {host}:{port}: {why}; choose another port"
-            ) from error
-        self.port: int = self._server.server_port
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the server; nobody is answered any more."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

@@ -20,6 +20,7 @@ from typing import Final
 
 from balloon_plugin import __version__
 from balloon_plugin.calls import Device, PolicyCalls
+from balloon_plugin.errors import HostError
 from balloon_plugin.events import (
     Answer,
     DeviceReset,
@@ -89,8 +90,17 @@ class Watch:
 
     def __init__(self, device: Device, policies: list[str]) -> None:
         self._device = device
-        self._shadows = [_Process(policy, self._tell) for policy in policies]
+        self._shadows: list[_Process] = []
         self._started = False
+        try:
+            for policy in policies:
+                self._shadows.append(_Process(policy, self._tell))
+        except OSError as error:
+            self.close()
+            raise HostError(
+                f"no process can be started for the shadow {policy}: {error.strerror}; "
+                "let fewer look on, or allow more processes and open files"
+            ) from error
 
     def status(self, patience: float = 0.0) -> list[ShadowStatus]:
         """Return what is known of each shadow, in the order in which they were named.
@@ -275,7 +285,7 @@ def watching(device: Device, *policies: str) -> Iterator[Watch]:
     :param policies: names of installed policies with their options, each of which gets
         a process of its own.
     :raises PluginError: if one of them cannot be made.
-    :raises HostError: if the device is realized already.
+    :raises HostError: if the device is realized already, or no process can be started.
     """
     check_new(device)
     for policy in policies:

@@ -24,6 +24,7 @@ nitpick_ignore_regex = [
         "py:.*",
         r"(collections\.abc|concurrent\.futures|enum|pathlib|pluggy|struct|typing)\..*",
     ),
+    ("py:class", "Collector"),  # prometheus_client's, which has no inventory
 ]
 
 autodoc_member_order = "bysource"

@@ -208,6 +208,22 @@ def test_a_client_that_reads_nothing_does_not_keep_the_end_away(path):
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("served")
+def test_so_many_are_let_in_and_the_others_wait(path, monkeypatch):
+    monkeypatch.setattr(server, "_MOST", 2)
+    with closing(Client(path, ready=True)), closing(Client(path, ready=True)) as second:
+        third = Client(path)
+        third.socket.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            third.socket.recv(1)
+
+        second.close()
+
+        with closing(third):
+            third.socket.settimeout(10)
+            assert third.socket.recv(1) == b"{"
+
+
 def test_it_recovers_when_nobody_could_be_let_in(path, monkeypatch):
     monkeypatch.setattr(server, "_REST", 0.01)
 

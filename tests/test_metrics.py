@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import struct
-import urllib.request
 
 import pytest
 from fakes import STATS_VQ, ScriptedPolicy, follow, opened, rig
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from balloon_plugin.errors import HostError
 from balloon_plugin.events import Judgement, PluginFailed, Verdict
-from balloon_plugin.metrics import Metrics, MetricsServer
+from balloon_plugin.metrics import Metrics
 
 VERSION_1 = 1 << 32
 
@@ -165,26 +163,3 @@ def test_metrics_that_fail_cost_the_guest_nothing(metrics, monkeypatch):
     assert made.inflateq.returned[-1] == head
     assert scraped(metrics)["events_total", "vm1", "PagesInflated"] == 2
     assert scraped(metrics)["events_total", "broken", "PagesInflated"] == 0
-
-
-# --- over HTTP ----------------------------------------------------------------------
-
-
-def test_a_scrape_is_answered_until_the_end(metrics):
-    in_use(metrics)
-    with MetricsServer(metrics, ("127.0.0.1", 0)) as server:
-        url = f"http://127.0.0.1:{server.port}/metrics"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            text = answer.read().decode()
-
-    assert '\nballoon_actual_bytes{guest="vm1"} 12288.0\n' in text
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(url, timeout=10)
-
-
-def test_a_port_that_is_taken_is_a_sentence(metrics):
-    with (
-        MetricsServer(metrics, ("127.0.0.1", 0)) as server,
-        pytest.raises(HostError, match=r"cannot be served on .* choose another port$"),
-    ):
-        MetricsServer(metrics, ("127.0.0.1", server.port))

@@ -5,6 +5,7 @@ The policies are a stranger's, installed for the test: they hang, crash and prin
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -279,6 +280,26 @@ def test_what_one_prints_is_no_news_of_it(capfd):
 def test_one_that_does_not_exist_is_refused():
     with pytest.raises(PluginError, match="did you mean probe"), Served("none", "prob"):
         pass
+
+
+def test_one_that_cannot_be_started_ends_those_that_were(monkeypatch):
+    started = []
+
+    def start(*words, **options):
+        if started:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(popen(*words, **options))
+        return started[0]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+    with (
+        pytest.raises(HostError, match=r"for the shadow probe: Too many .* let fewer"),
+        watching(make_device("none"), "none", "probe"),
+    ):
+        pass
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def test_a_device_that_is_realized_is_too_late():

@@ -34,6 +34,10 @@ __all__ = ["ControlServer"]
 
 _log = logging.getLogger(__name__)
 
+_MOST: Final = 64
+"""Clients at a time; the next ones wait. Each takes a descriptor, and those of a
+program that forgets to hang up must not be missing when a front end comes."""
+
 _REST: Final = 1.0
 """Seconds to accept nobody if it fails: most likely there are no descriptors left."""
 
@@ -152,9 +156,10 @@ class ControlServer:
     # --- clients ---
 
     def _listen(self, now: float) -> None:
-        """Let clients in; after a failure not before a rest."""
+        """Let clients in if there is room; after a failure not before a rest."""
         listener = self._file.socket
-        if now >= self._accept_at and listener not in self._selector.get_map():
+        lets_in = now >= self._accept_at and len(self._clients) < _MOST
+        if lets_in and listener not in self._selector.get_map():
             self._selector.register(listener, selectors.EVENT_READ, self._accept)
 
     def _accept(self, _mask: int) -> None:
@@ -169,6 +174,8 @@ class ControlServer:
         self._selector.register(
             sock, client.mask, lambda mask: self._attend(client, mask)
         )
+        if len(self._clients) >= _MOST:
+            self._selector.unregister(self._file.socket)
 
     def _attend(self, client: Connection, mask: int) -> None:
         client.handle(mask)

@@ -40,6 +40,9 @@ DEFAULT: Final = "ppc64-2012"
 _SHIPPED: Final = files("balloon_plugin.sweep") / "populations"
 _USUAL: Final = "usual"
 
+_HEAVIEST: Final = 1e100
+"""The greatest weight, so that no sum of them is infinite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -123,7 +126,7 @@ def read(path: Path) -> Population:
     """
     try:
         described = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of bytes, TOML, or depth
         why = error.strerror if isinstance(error, OSError) else error
         raise HostError(f"the population {path} cannot be read: {why}") from error
     table = _Table(str(path), described)
@@ -162,8 +165,8 @@ class _Table:
         """Take a number of 0 or more."""
         value = self._values.pop(key, None)
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is None or not good or not 0 <= value < float("inf"):
-            self.refuse(f"{key} has to be a number of 0 or more")
+        if value is None or not good or not 0 <= value <= _HEAVIEST:
+            self.refuse(f"{key} has to be a number of 0 or more, up to {_HEAVIEST}")
         return float(value)
 
     def weights(self) -> dict[str, float]:
