@@ -203,9 +203,12 @@ class PolicyCalls:
         return _copy(state) if isinstance(state, dict) else None
 
     def load(self, state: dict[str, Any]) -> bool:
-        """Give the policy its saved state; return whether it took it."""
+        """Give the policy a copy of its saved state; return whether it took it."""
+        copy = _copy(state)
+        if copy is None or not self._hook.policy_load.get_hookimpls():
+            return False
         try:
-            self._hook.policy_load(state=state)
+            self._hook.policy_load(state=copy)
         except Exception:  # noqa: BLE001 - a stranger's code: it did not take it
             return False
         return True

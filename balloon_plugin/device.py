@@ -352,8 +352,15 @@ class Balloon:
         ballooned = saved["actual"] or self._inventory.pages
         anew = self._gatekeeper.load(saved["policy"], ballooned)
         self._inventory.adopt_translation()
-        for event in self._known_of_driver() if anew else ():
+        if anew:
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Make a restored driver and the policy that begins anew with it acquainted."""
+        for event in self._known_of_driver():
             self._gatekeeper.observe(event)
+        # What it read last was another policy's target.
+        self._announce()
 
     def _living_host(self) -> Host:
         if self._host is None:

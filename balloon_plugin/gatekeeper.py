@@ -292,10 +292,10 @@ class Gatekeeper:
         if gate == before:
             return
         self._observers.emit(GateChanged(gate))
-        if gate.targets is Answer.REFUSED and before.targets is Answer.DEFERRED:
-            self._forget_target()
         if _power(gate) != _power(before):
             self._announce()
+        if gate.targets is Answer.REFUSED and before.targets is Answer.DEFERRED:
+            self._forget_target()
 
     def _forget_target(self) -> None:
         """Say that a target which was waiting for the verdict will not be honoured."""
@@ -303,6 +303,7 @@ class Gatekeeper:
             self.requested = 0
             reply = TargetReply(Answer.REFUSED, self.gate.reason, 0)
             self._observers.emit(TargetAnswered(reply))
+            self._settle()
 
     def _tell_failure(self) -> None:
         failure = self._policy.failure

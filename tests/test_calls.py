@@ -478,6 +478,36 @@ def test_a_policy_whose_answer_cannot_be_shown_fails_closed_too(hook):
     assert policy.failure.hook == hook
 
 
+def test_a_policy_that_loads_nothing_takes_no_state():
+    class Forgetful:
+        @hookimpl
+        def policy_save(self):
+            return {}
+
+    policy, _ = calls(Forgetful())
+
+    assert not policy.load({"a": 1})
+
+
+def test_what_a_policy_does_with_its_state_is_its_own_affair():
+    class Hungry:
+        @hookimpl
+        def policy_load(self, state):
+            state.clear()
+
+    policy, _ = calls(Hungry())
+    state = {"a": 1}
+
+    assert policy.load(state)
+    assert state == {"a": 1}
+
+
+def test_a_state_that_is_none_is_not_taken():
+    policy, _ = calls(ScriptedPolicy())
+
+    assert not policy.load({"a": {1}})
+
+
 @pytest.mark.parametrize("hook", [*POLICY_CALLS, "policy_load"])
 def test_who_wants_to_stop_the_program_may(hook):
     scripted = ScriptedPolicy()

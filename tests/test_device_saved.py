@@ -197,6 +197,18 @@ def test_a_policy_without_its_state_is_told_of_a_driver_with_an_empty_balloon():
     ]
 
 
+def test_a_driver_is_told_to_read_the_target_of_a_policy_that_begins_anew():
+    source = rig("none")
+    source.device.set_features(1 << 32)
+    source.device.driver_ready()
+    source.target()
+
+    made = restored(source.device.save(), "probe")
+
+    assert made.host.count("config") == 1
+    assert made.target() == 16
+
+
 def test_a_policy_with_its_state_knows_the_driver():
     source = rig("none")
     source.device.set_features(1 << 32)

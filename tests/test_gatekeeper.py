@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fakes import GOOD, OPEN, REFUSING, SHUT, Recorder, ScriptedPolicy, calls, follow
 
@@ -287,6 +289,16 @@ def test_a_deferred_target_is_dropped_when_refused_and_it_is_said():
 
     assert keeper.requested == 0
     assert keeper.answered == [TargetReply(Answer.REFUSED, "never", 0)]
+
+
+def test_a_deferred_target_that_was_dropped_is_not_shown_either():
+    keeper = Keeper(SHUT)
+    keeper.set_target(300, "")
+    keeper.scripted.gate = lambda requested: replace(REFUSING, num_pages=requested)
+
+    keeper.observe(TICK)
+
+    assert keeper.gate.num_pages == 0
 
 
 def test_without_a_deferred_target_there_is_nothing_to_drop():
