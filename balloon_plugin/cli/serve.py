@@ -7,13 +7,14 @@ import contextlib
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from balloon_plugin import control, narrate, show
+from balloon_plugin import control, show
 from balloon_plugin.calls import Device
 from balloon_plugin.cli.companions import Companions, add_companions
+from balloon_plugin.cli.narrator import narrated, tell
 from balloon_plugin.cli.parsing import (
     add_facts,
     add_features,
@@ -23,9 +24,8 @@ from balloon_plugin.cli.parsing import (
 )
 from balloon_plugin.cli.process import allow_descriptors, end_by_signals
 from balloon_plugin.errors import HostError
-from balloon_plugin.events import ByteOrder, Event
+from balloon_plugin.events import ByteOrder
 from balloon_plugin.features import DeviceOptions
-from balloon_plugin.hookspecs import hookimpl
 from balloon_plugin.hosts.state_file import StateError
 from balloon_plugin.hosts.vhost_user.daemon import Daemon, Slot
 from balloon_plugin.layouts import PAGE_SIZE
@@ -119,8 +119,8 @@ def _begin(
     for name, slot in slots.items():
         policy = companions.policy_of(name)
         how = f"policy {policy}{', as it was' * slot.restored}"
-        _tell(name, f"waiting for a front end on {slot.path} ({how})")
-        stack.enter_context(_narrated(name, slot.device))
+        tell(name, f"waiting for a front end on {slot.path} ({how})")
+        stack.enter_context(narrated(name, slot.device))
         if arguments.target is not None and not slot.restored:
             pages = arguments.target // PAGE_SIZE
             # A client of the control socket may be there already.
@@ -201,31 +201,3 @@ def _add_slot(
         page_size=arguments.page_size,
         state=state / f"{name}.state" if state else None,
     )
-
-
-def _tell(name: str, text: str) -> None:
-    """Tell an operator something of one guest."""
-    show.prose(f"{name}: {text}", hang=2)
-
-
-class _Narrator:
-    """An observer that tells an operator the news of one device."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    @hookimpl
-    def balloon_event(self, event: Event) -> None:
-        if narrate.is_news(event):
-            _tell(self._name, narrate.sentence(event))
-
-
-@contextlib.contextmanager
-def _narrated(name: str, device: Device) -> Iterator[None]:
-    """Tell the news of a device, except of how it was made and of its end."""
-    narrator = _Narrator(name)
-    device.plugins.register(narrator)
-    try:
-        yield
-    finally:
-        device.plugins.unregister(narrator)
