@@ -15,6 +15,7 @@ import pytest
 from balloon_plugin.compare import matrix, report
 from balloon_plugin.compare.cases import cases
 from balloon_plugin.compare.tally import tally
+from balloon_plugin.errors import HostError
 
 POLICIES = ("none", "probe", "feature-bit", "evidence")
 CASES = list(cases())
@@ -47,7 +48,7 @@ def test_who_stops_early_gets_rid_of_what_has_not_begun(monkeypatch):
             futures.append(super().submit(*task))
             return futures[-1]
 
-    monkeypatch.setattr(matrix, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(matrix, "pool", Pool)
     futures = []
     rows = matrix.rows([(case, "none") for case in CASES[:400]], workers=2)
 
@@ -56,6 +57,13 @@ def test_who_stops_early_gets_rid_of_what_has_not_begun(monkeypatch):
 
     assert all(future.done() for future in futures)
     assert futures[-1].cancelled()
+
+
+def test_a_worker_that_dies_is_an_error_that_says_so(monkeypatch):
+    monkeypatch.setattr(matrix, "run", lambda *_: os._exit(1))
+
+    with pytest.raises(HostError, match="was killed"):
+        list(matrix.rows([(case, "none") for case in CASES[:40]], workers=2))
 
 
 @pytest.mark.slow

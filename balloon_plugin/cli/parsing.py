@@ -40,6 +40,10 @@ _LEAST_BYTES = 1 << 20
 balloon is so small, and QEMU's own prompt takes ``balloon 384`` for MiB."""
 
 
+_MOST_WORKERS = 1024
+"""All of them are started at once; there are few machines with more processors."""
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the whole usage before it."""
 
@@ -87,9 +91,9 @@ def seconds(text: str) -> float:
 def workers(text: str) -> int:
     """Return a number of processes."""
     with contextlib.suppress(ValueError):
-        if (found := int(text)) > 0:
+        if 0 < (found := int(text)) <= _MOST_WORKERS:
             return found
-    message = f"{text!r} is no number of processes: write 1 or more"
+    message = f"{text!r} is no number of processes: write 1 to {_MOST_WORKERS}"
     raise argparse.ArgumentTypeError(message)
 
 

@@ -7,14 +7,14 @@ nothing but its case and its policy.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from typing import Final
 
 from balloon_plugin.compare.cases import Case
 from balloon_plugin.compare.circumstances import find as find_circumstance
 from balloon_plugin.compare.runner import Row, run
+from balloon_plugin.compare.workers import pool, told
 from balloon_plugin.guests.profiles import find as find_guest
 
 __all__ = ["Task", "rows"]
@@ -31,6 +31,7 @@ def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
     """Yield the row of each task, in order.
 
     :param workers: processes; ``None`` for as many as there are processors.
+    :raises HostError: if one of them died.
     """
     workers = workers or len(os.sched_getaffinity(0))
     if workers == 1:
@@ -38,9 +39,9 @@ def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
         return
     chunks = [tasks[at : at + CHUNK] for at in range(0, len(tasks), CHUNK)]
     futures: list[Future[list[Row]]] = []
-    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+    with told(), pool(min(workers, len(chunks)) or 1) as executor:
         try:
-            futures.extend(pool.submit(_chunk, chunk) for chunk in chunks)
+            futures.extend(executor.submit(_chunk, chunk) for chunk in chunks)
             for future in futures:
                 yield from future.result()
         finally:
@@ -48,11 +49,6 @@ def rows(tasks: Sequence[Task], workers: int | None = None) -> Iterator[Row]:
             # as here, or nobody holds it any more.
             for future in futures:
                 future.cancel()
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _chunk(tasks: Sequence[Task]) -> list[Row]:

@@ -11,15 +11,14 @@ import contextlib
 import importlib
 import os
 import platform
-import signal
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, as_completed
 from typing import Final, TypeAlias
 
 from balloon_plugin.compare import Row, run
 from balloon_plugin.compare.cases import Case
 from balloon_plugin.compare.circumstances import find as find_circumstance
+from balloon_plugin.compare.workers import pool, told
 from balloon_plugin.errors import HostError
 from balloon_plugin.guests.profiles import find as find_guest
 from balloon_plugin.sweep.version import version_of
@@ -55,12 +54,9 @@ def rows(
     versions = _versions(tasks)
     futures = {executor.submit(_done, chunk, versions): chunk for chunk in chunks}
     try:
-        for future in as_completed(futures):
-            yield from zip(futures.pop(future), future.result(), strict=True)
-    except BrokenProcessPool as error:
-        raise HostError(
-            "a worker process was killed (was memory short?): run again"
-        ) from error
+        with told():
+            for future in as_completed(futures):
+                yield from zip(futures.pop(future), future.result(), strict=True)
     finally:
         for future in futures:
             future.cancel()
@@ -99,16 +95,11 @@ def processes(count: int | None = None) -> Iterator[Executor | None]:
     if count == 1:
         yield None
         return
-    pool = ProcessPoolExecutor(count, initializer=_ignore_interrupts)
+    executor = pool(count)
     try:
-        yield pool
+        yield executor
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+        executor.shutdown(wait=False, cancel_futures=True)
 
 
 @contextlib.contextmanager
