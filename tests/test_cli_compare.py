@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from balloon_plugin import cli
+from balloon_plugin.cli import compare
 from balloon_plugin.compare import matrix
 from balloon_plugin.compare import run as run_one
 from balloon_plugin.guests.profiles import GUESTS, find
@@ -64,7 +64,7 @@ def test_without_a_name_it_is_the_guests_of_the_argument(run):
 @pytest.mark.parametrize("words", [("--guest", "all"), ("--matrix",)])
 def test_all_guests_can_be_had(run, monkeypatch, words):
     """Each in one circumstance, and that a short one."""
-    monkeypatch.setattr(cli.compare, "compare", lambda guests, *_: map(row_of, guests))
+    monkeypatch.setattr(compare, "compare", lambda guests, *_: map(row_of, guests))
     monkeypatch.setattr(matrix, "rows", lambda tasks, _: map(row_of_task, tasks))
     words = (*words, "--circumstance", "usual", "--policy", "none", "--json")
 

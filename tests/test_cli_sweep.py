@@ -10,7 +10,8 @@ import sys
 import pytest
 from fleets import SMALL
 
-from balloon_plugin import cli, show
+from balloon_plugin import show
+from balloon_plugin.cli import sweep
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_an_interrupted_sweep_says_what_would_have_kept_it(run, fleet, monkeypat
         progress(3, 10)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.sweep, "sweep", interrupted)
+    monkeypatch.setattr(sweep, "sweep", interrupted)
 
     code, out, err = run("sweep", fleet)
 
@@ -121,7 +122,7 @@ def test_an_interruption_while_guests_are_drawn_has_lost_nothing(
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.sweep, "sweep", interrupted)
+    monkeypatch.setattr(sweep, "sweep", interrupted)
 
     _, _, err = run("sweep", fleet)
 
