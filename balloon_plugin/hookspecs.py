@@ -418,9 +418,9 @@ def policy_save() -> dict[str, Any]:
 def policy_load(state: dict[str, Any]) -> None:
     """Take over what ``policy_save`` of the same policy returned.
 
-    :param state: a value that went through JSON.
+    :param state: a value that went through JSON, and is the policy's to keep.
     :raises ValueError: if the state makes no sense; the device then goes on as if
-        no verdict had been saved.
+        no verdict had been saved. So it does with a policy that has no such hook.
 
     .. versionadded:: 0.1
     """

@@ -152,7 +152,7 @@ def change_policy(
             _check_complete(plugins, plugin, name)
             device.set_policy(name)
     except BalloonError:
-        if plugins.is_registered(plugin):
+        if plugins.get_plugin(name) is plugin:
             plugins.unregister(plugin)
         plugins.register(old, name=old_name)
         raise
@@ -175,7 +175,7 @@ def _check_made(plugin: object) -> None:
 
 
 def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) -> None:
-    """Refuse a policy that leaves out a hook that the device depends on."""
+    """Refuse a policy that leaves out a hook, or answers those of the device."""
     implemented = {caller.name for caller in plugins.get_hookcallers(plugin) or ()}
     missing = [hook for hook in _NEEDED if hook not in implemented]
     if missing:
@@ -184,6 +184,9 @@ def _check_complete(plugins: pluggy.PluginManager, plugin: object, name: str) ->
             "marked with balloon_plugin.hookimpl"
         )
         raise PluginError(message)
+    others = sorted(hook for hook in implemented if not hook.startswith(_ITS_OWN))
+    if others:
+        raise PluginError(f"{name} is a policy, but implements {', '.join(others)} too")
 
 
 def _register_observer(plugins: pluggy.PluginManager, observer: object) -> None:
@@ -202,6 +205,7 @@ def _register_observer(plugins: pluggy.PluginManager, observer: object) -> None:
 
 
 _NEEDED = ("policy_observe", "policy_gate", "policy_verdict")
+_ITS_OWN = ("policy_", "balloon_event")
 _DEVICE = "balloon device"
 
 

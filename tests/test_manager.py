@@ -207,6 +207,12 @@ class Misspelt(ScriptedPolicy):
         pass
 
 
+class Meddler(ScriptedPolicy):
+    @hookimpl
+    def set_target(self, num_pages):
+        pass
+
+
 class WrongArgument(ScriptedPolicy):
     @hookimpl
     def policy_gate(self, wanted):
@@ -218,6 +224,7 @@ class WrongArgument(ScriptedPolicy):
     [
         (object(), "policy_observe, policy_gate, policy_verdict"),
         (NoGate(), "NoGate is not a policy: it must implement policy_gate"),
+        (Meddler(), "Meddler is a policy, but implements set_target too"),
         (Unmarked(), "policy_gate, policy_verdict, marked with balloon_plugin.hooki"),
         (ScriptedPolicy, r"is a class: give an object .*, ScriptedPolicy\(\)"),
         (Misspelt(), "policy_obsrve"),

@@ -20,6 +20,7 @@ from balloon_plugin.events import (
     PolicyChanged,
     QueueSeen,
     TargetRequested,
+    TimePassed,
     Translation,
     Verdict,
 )
@@ -312,6 +313,25 @@ def test_a_policy_that_cannot_be_had_changes_nothing(policy, sentence):
     made.write_actual(3)
     assert made.device.query() == before
     assert made.recorder.of(PolicyChanged) == []
+
+
+def test_an_observer_that_cannot_be_the_policy_as_well_stays_an_observer():
+    class Both(ScriptedPolicy):
+        told = None
+
+        @hookimpl
+        def balloon_event(self, event):
+            self.told = event
+
+    both = Both(follow)
+    made = in_use()
+    made.device.plugins.register(both)
+
+    with pytest.raises(PluginError, match="already registered"):
+        change_policy(made.device, both)
+    made.device.tick()
+
+    assert both.told == TimePassed(0)
 
 
 def test_a_policy_whose_hooks_do_not_fit_changes_nothing():
