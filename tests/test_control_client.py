@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,7 +11,7 @@ import threading
 import pytest
 from control_kit import RAM, Served
 
-from balloon_plugin.control import Client, ask
+from balloon_plugin.control import Client, ask, client
 from balloon_plugin.errors import HostError
 
 
@@ -110,6 +111,45 @@ def test_somebody_who_says_nothing_is_not_waited_for_long(path):
 
         with pytest.raises(HostError, match=r"no device answers .*timed out"):
             Client(path, patience=0.1)
+
+
+@contextlib.contextmanager
+def somebody_who_says(path, start, again):
+    """Let somebody listen who repeats himself for as long as he is heard."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.fspath(path))
+        listener.listen()
+
+        def serve():
+            peer, _ = listener.accept()
+            with peer, contextlib.suppress(OSError):
+                peer.sendall(start)
+                while True:
+                    peer.sendall(again)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_an_answer_without_end_takes_no_memory_without_end(path, monkeypatch):
+    monkeypatch.setattr(client, "_LONGEST", 4096)
+    with (
+        somebody_who_says(path, b"", b"x" * 1000),
+        pytest.raises(HostError, match=NO_QMP),
+    ):
+        Client(path)
+
+
+def test_events_are_not_listened_to_for_ever(path):
+    start = GREETING + b'{"return": {}}\n'
+    with (
+        somebody_who_says(path, start, b'{"event": "NOISE"}\n'),
+        pytest.raises(HostError, match="there are events, and no answer"),
+        Client(path, patience=0.1) as talk,
+    ):
+        talk.execute("query-balloon")
 
 
 def test_nobody_listens(path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -18,6 +19,9 @@ __all__ = ["PATIENCE", "Client", "ask"]
 
 PATIENCE: Final = 10.0
 """Seconds that a daemon may take to answer; it takes milliseconds."""
+
+_LONGEST: Final = 1 << 24
+"""Bytes of one answer: a hundred thousand guests are listed in fewer."""
 
 _STRANGER: Final = "what listens there is no control socket"
 
@@ -32,6 +36,7 @@ class Client:
 
     def __init__(self, path: Path, patience: float = PATIENCE) -> None:
         self._path = path
+        self._patience = patience
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(patience)
         self._stream = self._socket.makefile("rb")
@@ -69,8 +74,10 @@ class Client:
 
     def _exchange(self, command: str, arguments: dict[str, Any]) -> dict[str, Any]:
         self._socket.sendall(line({"execute": command, "arguments": arguments}))
+        end = time.monotonic() + self._patience
         while "event" in (message := self._hear()):
-            pass
+            if time.monotonic() > end:
+                raise TimeoutError("there are events, and no answer")
         return message
 
     @staticmethod
@@ -82,9 +89,11 @@ class Client:
         raise ConnectionError(_STRANGER)
 
     def _hear(self) -> dict[str, Any]:
-        heard = self._stream.readline()
+        heard = self._stream.readline(_LONGEST)
         if not heard:
             raise ConnectionError("it hung up")
+        if len(heard) == _LONGEST:
+            raise ConnectionError(_STRANGER)
         try:
             message = json.loads(heard)
         except (ValueError, RecursionError):  # the latter if it is nested too deeply

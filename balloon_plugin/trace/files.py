@@ -159,7 +159,9 @@ def _decompressed(file: IO[bytes]) -> Iterator[bytes]:
         with zstandard.ZstdDecompressor().stream_reader(file) as stream:
             yield from io.BufferedReader(stream)
     except zstandard.ZstdError as error:
-        raise HostError(f"the compressed trace is damaged: {error}") from error
+        raise HostError(
+            f"the compressed trace is damaged: {error}; take another copy of it"
+        ) from error
 
 
 def _zstandard() -> Any:

@@ -221,7 +221,8 @@ def _moments(lines: Iterable[bytes]) -> Iterator[Moment]:
         except ValueError as error:
             raise HostError(
                 f"line {number} of the trace is damaged ({error}); what is before it "
-                f"can be replayed: head -n {number - 1} of it into a new file"
+                f"can be replayed: head -n {number - 1} of it (of what zstd -dc makes "
+                "of it, if it is compressed) into a new file"
             ) from error
 
 
