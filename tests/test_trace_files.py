@@ -155,6 +155,17 @@ def test_without_the_package_it_says_which(tmp_path, monkeypatch, use):
         use(tmp_path / "y.zst")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_line_without_end_is_not_taken_into_memory(tmp_path, monkeypatch, name):
+    path = write(tmp_path / name, [*LINES[:3], bytes(1000)])
+    monkeypatch.setattr(files, "_LONGEST", 100)
+    lines = read(path)
+
+    assert [next(lines) for _ in range(3)] == LINES[:3]
+    with pytest.raises(HostError, match="a line of 100 bytes is in no trace"):
+        next(lines)
+
+
 @contextlib.contextmanager
 def disk_of(size):
     """Let no file of ours be larger than so many bytes."""

@@ -30,6 +30,12 @@ _EVERY: Final = 1.0
 More often, and it compresses less: with each event a tenth as well.
 """
 
+_LONGEST: Final = 1 << 26
+"""Bytes of a line, which none reaches: that of a saved session has some millions.
+
+What is no trace may have no lines at all, and a compressed one of zeros be small.
+"""
+
 _CUT_OFF: Final = "the trace is cut off: the disk is full"
 
 _NEEDED: Final = (
@@ -152,16 +158,26 @@ def _decompressed(file: IO[bytes]) -> Iterator[bytes]:
     magic = file.read(len(_ZSTD_MAGIC))
     file.seek(0)
     if magic != _ZSTD_MAGIC:
-        yield from file
+        yield from _lines(file)
         return
     zstandard = _zstandard()
     try:
         with zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            yield from io.BufferedReader(stream)
+            yield from _lines(io.BufferedReader(stream))
     except zstandard.ZstdError as error:
         raise HostError(
             f"the compressed trace is damaged: {error}; take another copy of it"
         ) from error
+
+
+def _lines(file: IO[bytes] | io.BufferedReader) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise HostError(
+                f"a line of {_LONGEST} bytes is in no trace: name a file that --record "
+                "made"
+            )
+        yield line
 
 
 def _zstandard() -> Any:
