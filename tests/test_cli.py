@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from command_line import command, names_in
@@ -155,7 +156,7 @@ def test_a_reader_that_goes_is_no_error():
 
 @pytest.mark.parametrize("words", ["policies", "compare --json"])
 def test_output_for_which_there_is_no_room_is_told_in_a_sentence(words):
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+    with Path("/dev/full").open("w") as full:
         ended = subprocess.run(  # noqa: S603 - it is our own
             command(*words.split()),
             stdout=full,

@@ -128,7 +128,7 @@ class PackedQueue(DeviceQueue):
         return chains
 
     def push(self, chains: Sequence[Chain]) -> bool:
-        """Return buffers to the driver, in one update.
+        """Return buffers to the driver, one after the other.
 
         :returns: whether the driver wants to be notified of it.
         :raises HostError: if one is not from :meth:`pop` of this queue, or was returned
