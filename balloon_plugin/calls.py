@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import pluggy
 
@@ -35,9 +35,6 @@ from balloon_plugin.status import Status
 __all__ = ["Device", "ObserverCalls", "PolicyCalls"]
 
 _T = TypeVar("_T")
-
-MOST_PAGES_AT_ONCE: Final = 1 << 18
-"""Pages that one number may stand for: 1 GiB, the largest page of any CPU."""
 
 
 class Device:
@@ -272,7 +269,6 @@ class ObserverCalls:
 
 def _is_sound(gate: Gate) -> bool:
     """Return whether the device can do what a gate says, whoever wrote it."""
-    how = gate.translation
     return (
         _is_a(int, gate.num_pages)
         and 0 <= gate.num_pages < 1 << 32
@@ -281,15 +277,9 @@ def _is_sound(gate: Gate) -> bool:
         and _is_a(bool, gate.reclaim)
         and _is_a(Answer, gate.targets)
         and _is_a(str, gate.reason)
-        and _is_a(Translation, how)
-        and _is_count(how.slot_entries)
-        and _is_count(how.pages_per_pfn)
-        and _is_count(how.pages_per_unit)
+        and _is_a(Translation, gate.translation)
+        and gate.translation.is_sound
     )
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 1 <= value <= MOST_PAGES_AT_ONCE
 
 
 def _is_a(kind: type, value: object) -> bool:

@@ -28,6 +28,7 @@ from balloon_plugin.events import (
     TargetRead,
     TargetReply,
     TimePassed,
+    Translation,
 )
 from balloon_plugin.features import DeviceOptions, config_size
 from balloon_plugin.gatekeeper import Gatekeeper
@@ -342,8 +343,9 @@ class Balloon:
         now = self._living_host().now()
         saved = snapshot.unpack(state)
         session = Session.load(saved)
+        translation = Translation(**saved["policy"]["translation"])
         try:
-            self._inventory.load(saved["ledger"])
+            self._inventory.load(saved["ledger"], translation)
         except ValueError as error:
             message = f"the saved balloon does not fit this guest's RAM: {error}"
             raise HostError(message) from error
@@ -351,7 +353,6 @@ class Balloon:
         self._duties.load(saved, now)
         ballooned = saved["actual"] or self._inventory.pages
         anew = self._gatekeeper.load(saved["policy"], ballooned)
-        self._inventory.adopt_translation()
         if anew:
             self._introduce()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 __all__ = [
     "ActualWritten",
@@ -53,6 +53,8 @@ __all__ = [
     "Verdict",
     "VerdictChanged",
 ]
+
+_MOST_AT_ONCE: Final = 1 << 18
 
 Run: TypeAlias = tuple[int, int]
 """Consecutive pages: the first page number and how many (1 or more)."""
@@ -173,6 +175,8 @@ class Translation:
     :ivar pages_per_pfn: number ``n`` stands for this many pages, from ``n`` times this.
     :ivar swap_actual: ``actual`` is in the other byte order.
     :ivar pages_per_unit: pages that one unit of ``actual`` stands for.
+
+    All that is counted is at most 2**18: one GiB, the largest page of any CPU.
     """
 
     swap_pfns: bool = False
@@ -180,6 +184,15 @@ class Translation:
     pages_per_pfn: int = 1
     swap_actual: bool = False
     pages_per_unit: int = 1
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether numbers can be read by it, whoever made it."""
+        swaps = self.swap_pfns, self.swap_actual
+        counts = self.slot_entries, self.pages_per_pfn, self.pages_per_unit
+        return all(type(swap) is bool for swap in swaps) and all(
+            type(count) is int and 1 <= count <= _MOST_AT_ONCE for count in counts
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ asked for its gate and verdict, and what changed by that is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from balloon_plugin.calls import ObserverCalls, PolicyCalls
@@ -27,6 +27,7 @@ from balloon_plugin.events import (
     TargetAnswered,
     TargetReply,
     TargetRequested,
+    Translation,
     Verdict,
     VerdictChanged,
 )
@@ -208,6 +209,8 @@ class Gatekeeper:
             "accepted": self.accepted,
             "policy": self._policy.name,
             "policy_state": None if self._held else self._policy.save(),
+            "advertised": self.gate.num_pages,
+            "translation": asdict(self.gate.translation),
         }
 
     def load(self, state: dict[str, Any], ballooned: int) -> bool:
@@ -226,8 +229,14 @@ class Gatekeeper:
         )
         self.accepted = state["accepted"]
         if ballooned and not known:
+            # What it was shown last is the one number that asks nothing new of a driver
+            # of which nobody knows how it reads its target.
             gate = Gate(
-                ballooned, reclaim=False, targets=Answer.REFUSED, reason=_NO_VERDICT
+                ballooned if state["advertised"] is None else state["advertised"],
+                reclaim=False,
+                targets=Answer.REFUSED,
+                reason=_NO_VERDICT,
+                translation=Translation(**state["translation"]),
             )
             self._held = _Hold(gate, _RESTORED)
         self._observers.emit(StateLoaded(known, ballooned, dict(state)))

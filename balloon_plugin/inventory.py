@@ -167,19 +167,16 @@ class Inventory:
         self._follow_translation()
         return self._ledger.save()
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: dict[str, Any], translation: Translation) -> None:
         """Take over a saved record.
 
+        :param translation: by which the driver was read for it.
         :raises ValueError: if it does not fit this guest's RAM.
         """
         ledger = Ledger(self._facts.ram, self._facts.host_page_size)
         ledger.load(state)
-        self._ledger = ledger
+        self._ledger, self._translation = ledger, translation
         self._parked, self._swept = ledger.reclaimed < ledger.pages, 0
-
-    def adopt_translation(self) -> None:
-        """Read the driver as the gate says, without forgetting a restored record."""
-        self._translation = self._gatekeeper.gate.translation
 
     def _observe(self, event: PagesInflated | PagesDeflated) -> Pfns:
         """Let the policy see a buffer; return the entries of it that count."""
@@ -191,7 +188,7 @@ class Inventory:
     def _follow_translation(self) -> None:
         """Read the driver as the gate says; numbers recorded otherwise were wrong."""
         if self._gatekeeper.gate.translation != self._translation:
-            self.adopt_translation()
+            self._translation = self._gatekeeper.gate.translation
             self._ledger.clear()
 
     def _inside(self, buffers: Sequence[Pfns], fault: Fault) -> list[Run]:

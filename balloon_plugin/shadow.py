@@ -176,10 +176,12 @@ class Shadow:
                     self._keeper.set_target(asked, "")
                     self._unsettled = True
                 self._asked = False
-            case StateLoaded(ballooned=ballooned, state=state):
+            case StateLoaded(ballooned=ballooned, state=state) if state:
                 self.settle()
                 self._keeper.load(state, ballooned)
                 self._unsettled = True
+            case StateLoaded():
+                self._guess("what was loaded is not told")
             case _ if isinstance(event, _POLICY_EVENTS):
                 self.settle()
                 self._events += 1

@@ -4,9 +4,10 @@ Knows the form and nothing of what makes it. The form is documented here and in 
 docs:
 
 ``version``
-    3. A higher one is refused: an older device cannot know what it would lose. The
-    others are still read. Versions 1 and 2 had another ``ledger``, and version 1 had
-    neither ``offered`` nor ``stats`` nor ``hints``.
+    4. A higher one is refused: an older device cannot know what it would lose. The
+    others are still read. Versions 1 to 3 had neither ``advertised`` nor
+    ``translation``, versions 1 and 2 another ``ledger``, and version 1 neither
+    ``offered`` nor ``stats`` nor ``hints``.
 ``config``
     What the driver wrote to its configuration space, 32 hexadecimal digits, and
     ``actual``, ``poison_val``: its fields as they count, 0 to 2**32 - 1.
@@ -36,8 +37,11 @@ docs:
     ``answer`` (what it last sent, or null), ``pages`` (hinted for that command).
 ``policy``
     ``requested`` (the user's target in pages), ``accepted`` (whether one was accepted
-    in this session), ``policy`` (its name with options) and ``policy_state`` (what
-    ``policy_save`` returned, or null if there is no verdict).
+    in this session), ``advertised`` (what the driver reads as its target, or null if
+    that was not saved), ``translation`` (how its numbers were read for ``ledger``, by
+    the fields of :class:`~balloon_plugin.events.Translation`), ``policy`` (its name
+    with options) and ``policy_state`` (what ``policy_save`` returned, or null if there
+    is no verdict).
 """
 
 from __future__ import annotations
@@ -45,14 +49,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final, TypeGuard
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.events import Translation
 from balloon_plugin.layouts import DEVICE_FEATURES_MASK
 
-__all__ = ["VERSION", "pack", "unpack"]
+__all__ = ["VERSION", "pack", "policy_part", "unpack"]
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Written into every snapshot; grows when an older device would misread a newer one."""
 
 _U16, _U32, _U64 = 1 << 16, 1 << 32, 1 << 64
@@ -88,19 +94,41 @@ def unpack(state: object) -> dict[str, Any]:
     return {name: whole[name] for name in _CHECKS if name != "version"}
 
 
+def policy_part(value: object) -> dict[str, Any]:
+    """Return the part of a snapshot that is the policy's and the user's, checked.
+
+    :param value: as any version wrote it.
+    :raises ValueError: if it is damaged.
+    """
+    part = {**_NOT_SHOWN, **value} if isinstance(value, dict) else {}
+    if not _is_policy_part(part):
+        message = "a state without what a policy and its user had"
+        raise ValueError(message)
+    return part
+
+
 def _grown_up(state: dict[str, Any]) -> dict[str, Any]:
     """Return a snapshot of an older version as one of this.
 
     Version 1 is of devices that had two queues; the bits that were accepted are all
     that is known of those on offer.
     """
-    if type(version := state.get("version")) is not int or version != 1:
+    version, policy = state.get("version"), state.get("policy")
+    if type(version) is not int or version >= VERSION:
+        return state
+    if isinstance(policy, dict):
+        state = {**state, "policy": {**_NOT_SHOWN, **policy}}
+    if version != 1:
         return state
     features = state.get("features")
     offered = features & DEVICE_FEATURES_MASK if type(features) is int else None
     return {**state, "offered": offered, "stats": _NO_STATS, "hints": _NO_HINTS}
 
 
+_NOT_SHOWN: Final[dict[str, Any]] = {
+    "advertised": None,
+    "translation": asdict(Translation()),
+}
 _NO_STATS: Final[dict[str, Any]] = {
     "interval": 0,
     "begun": False,
@@ -115,13 +143,24 @@ def _integer(value: object, limit: int) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < limit
 
 
-def _policy_part(value: object) -> bool:
+def _is_policy_part(value: object) -> bool:
     return (
         isinstance(value, dict)
         and _integer(value.get("requested"), _U32)
         and isinstance(value.get("accepted"), bool)
         and isinstance(value.get("policy"), str)
         and isinstance(value.get("policy_state", 0), dict | None)
+        and "advertised" in value
+        and (value["advertised"] is None or _integer(value["advertised"], _U32))
+        and _is_translation(value.get("translation"))
+    )
+
+
+def _is_translation(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == _NOT_SHOWN["translation"].keys()
+        and Translation(**value).is_sound
     )
 
 
@@ -173,5 +212,5 @@ _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "ledger": lambda value: isinstance(value, dict),
     "stats": _stats_part,
     "hints": _hints_part,
-    "policy": _policy_part,
+    "policy": _is_policy_part,
 }

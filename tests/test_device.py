@@ -618,6 +618,7 @@ NONSENSE = {
     "a word for accepted": replace(OPEN, targets="accepted"),
     "no translation": replace(OPEN, translation=None),
     "a slot of words": replace(OPEN, translation=Translation(slot_entries="2")),
+    "a word for swapped": replace(OPEN, translation=Translation(swap_pfns="yes")),
     "a number of words": replace(OPEN, translation=Translation(pages_per_pfn="2")),
     "a unit of words": replace(OPEN, translation=Translation(pages_per_unit="2")),
     "more pages than a page has": replace(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from examples import times
 from fakes import (
+    MUST_TELL_HOST,
+    OPEN,
     RAM_PAGES,
     FakeHost,
     ScriptedPolicy,
@@ -25,6 +28,7 @@ from balloon_plugin.events import (
     FeaturesAcked,
     Judgement,
     StateLoaded,
+    Translation,
 )
 from balloon_plugin.policies.probe import ProbePolicy
 
@@ -135,7 +139,7 @@ def test_a_balloon_without_a_verdict_is_held_and_says_so():
 
     shown = made.device.query()
     assert shown.verdict.judgement is Judgement.UNDECIDED
-    assert made.target() == 29
+    assert made.target() == 300
     assert "without a verdict" in shown.gate.reason
     reply = made.device.set_target(0)
     assert reply.answer is Answer.REFUSED
@@ -162,7 +166,16 @@ def test_a_held_balloon_is_not_probed():
     made.write_actual(28)
 
     assert made.device.query().verdict.judgement is Judgement.UNDECIDED
-    assert made.target() == 29
+    assert made.target() == 300
+
+
+def test_a_held_balloon_is_asked_for_nothing_that_it_was_not_asked_for_before():
+    swapped = 300 << 16  # as for a driver that reads its target the wrong way round
+    source = opened(gate=lambda _: replace(follow(swapped), num_pages=swapped))
+
+    made = restored(session(source), "probe")
+
+    assert made.target() == swapped
 
 
 def test_pages_whose_number_was_never_said_are_held_too():
@@ -173,14 +186,14 @@ def test_pages_whose_number_was_never_said_are_held_too():
 
     made = restored(state, "probe")
 
-    assert made.target() == 3
+    assert made.device.set_target(0).answer is Answer.REFUSED
 
 
 def test_a_verdict_of_another_policy_is_none():
     made = restored(session(opened(gate=follow)), "probe")
 
     assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [False]
-    assert made.target() == 29
+    assert made.target() == 300
 
 
 def test_a_policy_without_its_state_is_told_of_a_driver_with_an_empty_balloon():
@@ -234,8 +247,50 @@ def test_a_hold_survives_another_snapshot():
 
     again = restored(made.device.save(), "probe")
 
-    assert again.target() == 29
+    assert again.target() == 300
     assert again.device.query().gate.targets is Answer.REFUSED
+
+
+# --- how the driver was read --------------------------------------------------------
+
+
+def reading_large_pages(requested):
+    return replace(follow(requested), translation=Translation(pages_per_pfn=16))
+
+
+def test_a_held_driver_is_read_as_before():
+    source = opened(gate=reading_large_pages)
+    source.inflate(1, 2, 3)
+
+    made = restored(source.device.save(), "probe")
+    made.deflate(3)
+
+    assert made.device.query().ballooned == 32
+
+
+def test_a_state_that_does_not_say_how_the_driver_was_read_is_taken_as_it_is():
+    source = opened(gate=follow)
+    source.inflate(1, 2, 3)
+    state = source.device.save() | {"version": 3}
+    del state["policy"]["advertised"], state["policy"]["translation"]
+
+    made = restored(state, "probe")
+    made.deflate(3)
+
+    assert made.device.query().ballooned == 2
+    assert made.target() == 3
+
+
+def test_a_restored_record_of_another_reading_is_never_given_back():
+    source = opened(gate=replace(OPEN, reclaim=False), must_tell_host=True)
+    source.device.set_features(MUST_TELL_HOST)
+    source.inflate(*range(100, 116))
+
+    made = rig(ScriptedPolicy(reading_large_pages), FakeHost(), must_tell_host=True)
+    made.device.load(source.device.save())
+    made.device.tick()
+
+    assert made.host.discards == []
 
 
 def test_a_balloon_that_does_not_fit_is_refused():
@@ -290,6 +345,9 @@ PATHS = [
     ("policy",),
     ("policy", "requested"),
     ("policy", "policy"),
+    ("policy", "advertised"),
+    ("policy", "translation"),
+    ("policy", "translation", "pages_per_pfn"),
     ("policy", "policy_state"),
     ("policy", "policy_state", "actuals"),
     ("policy", "policy_state", "pages"),

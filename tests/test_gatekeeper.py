@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from fakes import GOOD, OPEN, REFUSING, SHUT, Recorder, ScriptedPolicy, calls, follow
@@ -492,6 +492,8 @@ def saved(**changes):
         "accepted": True,
         "policy": "scripted",
         "policy_state": {"scripted": 1},
+        "advertised": 50,
+        "translation": asdict(Translation()),
     }
     return state | changes
 
@@ -529,7 +531,7 @@ def test_a_balloon_without_a_verdict_is_held_as_it_is(state):
 
     keeper.load(state, ballooned=10)
 
-    assert keeper.gate.num_pages == 10
+    assert keeper.gate.num_pages == 50
     assert not keeper.gate.reclaim
     assert keeper.gate.targets is Answer.REFUSED
     assert "without a verdict" in keeper.gate.reason
@@ -544,7 +546,7 @@ def test_a_held_balloon_stays_held_whatever_the_policy_says():
     keeper.observe(ActualWritten(9))
     reply = keeper.set_target(100, "")
 
-    assert keeper.gate.num_pages == 10
+    assert keeper.gate.num_pages == 50
     assert reply.answer is Answer.REFUSED
     assert "without a verdict" in reply.reason
 

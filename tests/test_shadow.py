@@ -27,6 +27,7 @@ from balloon_plugin.events import (
     PolicyChanged,
     ShadowDiverged,
     ShadowGuesses,
+    StateLoaded,
     TargetRead,
     TargetRequested,
     TimePassed,
@@ -134,6 +135,14 @@ def test_of_another_policys_session_a_shadow_has_no_verdict():
     _, status, _ = beside("none", "probe", lambda device: device.load(state))
 
     assert status.verdict.state == "RESTORED"
+
+
+def test_where_nobody_tells_what_was_loaded_it_guesses():
+    watched = Watched(ScriptedPolicy(showing(0)))
+
+    status = watched.see(FACTS, StateLoaded(verdict_known=True))
+
+    assert status.guesses.why == "what was loaded is not told"
 
 
 # --- divergences --------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 
 import pytest
 from fakes import opened, rig
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.events import Translation
 from balloon_plugin.snapshot import VERSION, pack, unpack
 
 PARTS = rig().device.save()
@@ -55,17 +57,21 @@ VERSION_1 = {
 }
 """What the first release of this form wrote."""
 
+UNCHANGED = VERSION_1.keys() - {"version", "policy"}
+NOT_SHOWN = {"advertised": None, "translation": asdict(Translation())}
+
 
 def test_the_form_has_the_version_that_is_documented():
-    assert VERSION == 3
+    assert VERSION == 4
 
 
 def test_version_1_is_read():
     parts = unpack(copy.deepcopy(VERSION_1))
 
     assert set(parts) == set(PARTS)
-    assert {name: parts[name] for name in VERSION_1 if name != "version"} == {
-        name: VERSION_1[name] for name in VERSION_1 if name != "version"
+    assert parts["policy"] == VERSION_1["policy"] | NOT_SHOWN
+    assert {name: parts[name] for name in VERSION_1 if name in UNCHANGED} == {
+        name: VERSION_1[name] for name in UNCHANGED
     }
     assert parts["offered"] == 1
 
@@ -74,6 +80,22 @@ def test_version_2_had_another_record_of_pages():
     parts = PARTS | {"ledger": VERSION_1["ledger"], "offered": 5}
 
     assert unpack({"version": 2, **parts}) == parts
+
+
+def test_version_3_did_not_say_how_the_driver_was_read():
+    parts = PARTS | {"policy": VERSION_1["policy"]}
+
+    assert unpack({"version": 3, **parts}) == PARTS | {
+        "policy": VERSION_1["policy"] | NOT_SHOWN
+    }
+
+
+@pytest.mark.parametrize("name", NOT_SHOWN)
+def test_version_4_has_to_say_it(name):
+    policy = {key: value for key, value in PARTS["policy"].items() if key != name}
+
+    with pytest.raises(HostError, match=r"damaged \(policy\)"):
+        unpack({"version": 4, **PARTS, "policy": policy})
 
 
 def test_version_1_of_a_driver_that_accepted_nothing_yet_is_read():
@@ -116,8 +138,8 @@ def test_what_an_unknown_writer_added_is_dropped():
 @pytest.mark.parametrize("policy_state", [None, {}, {"deep": [1]}])
 @pytest.mark.parametrize("number", [0, 2**32 - 1])
 def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
-    policy = {"requested": number, "accepted": True, "policy": ""}
-    policy["policy_state"] = policy_state
+    policy = PARTS["policy"] | {"policy_state": policy_state}
+    policy |= {"requested": number, "advertised": number}
     parts = PARTS | {"features": features, "policy": policy}
     parts |= {"actual": number, "poison_val": number, "ready": False}
 
@@ -153,7 +175,20 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
         *((["ledger"], value) for value in [None, [], 0, ""]),
         *((["policy"], value) for value in [None, [], {}, "probe"]),
         *((["policy", "requested"], value) for value in WRONG_NUMBERS),
+        *((["policy", "advertised"], value) for value in [-1, 2**32, 1.0, True, []]),
         *((["policy", "policy"], value) for value in [None, 1, []]),
+        *((["policy", "translation"], value) for value in [None, {}, [], 1]),
+        *(
+            (["policy", "translation", name], value)
+            for name in ("slot_entries", "pages_per_pfn", "pages_per_unit")
+            for value in [None, 0, 2**18 + 1, 1.0, True]
+        ),
+        *(
+            (["policy", "translation", name], value)
+            for name in ("swap_pfns", "swap_actual")
+            for value in [None, 0, 1]
+        ),
+        (["policy", "translation", "unknown"], 1),
         *((["policy", "policy_state"], value) for value in [0, [], "", True]),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import typing
+from dataclasses import asdict
 from itertools import chain
 
 import pytest
@@ -52,6 +53,19 @@ FACTS = st.builds(
     st.none() | U64,
     U64,
 )
+COUNTS = st.integers(1, 1 << 18)
+STATES = st.fixed_dictionaries(
+    {
+        "requested": U32,
+        "accepted": st.booleans(),
+        "policy": TEXT,
+        "policy_state": st.none() | JSON,
+        "advertised": st.none() | U32,
+        "translation": st.builds(
+            events.Translation, st.booleans(), COUNTS, COUNTS, st.booleans(), COUNTS
+        ).map(asdict),
+    }
+)
 REPLIES = st.builds(events.TargetReply, st.sampled_from(events.Answer), TEXT, U32)
 
 ENTRIES = {
@@ -75,7 +89,7 @@ ENTRIES = {
     events.PagesHinted: (U32, RUNS),
     events.InhibitionChanged: (st.none() | TEXT,),
     events.TargetAnswered: (REPLIES, st.none() | U32),
-    events.StateLoaded: (st.booleans(), U64, JSON),
+    events.StateLoaded: (st.booleans(), U64, STATES),
     events.PolicyChanged: (TEXT, st.booleans(), U32),
     events.PluginFailed: (TEXT, TEXT, TEXT),
     events.ShadowDiverged: (TEXT, U64, GATES, GATES),
@@ -173,6 +187,17 @@ def test_a_large_page_takes_a_few_characters():
     assert text == b'[5,"inflated",[800,[1,15],784,[1,15],768,[1,15]]]\n'
 
 
+def test_a_state_of_before_it_had_all_that_it_has_is_read():
+    state = {"requested": 3, "accepted": True, "policy": "none", "policy_state": None}
+
+    (moment,) = read(line(3, "loaded", True, 5, state))
+
+    assert moment.entry.state == state | {
+        "advertised": None,
+        "translation": asdict(events.Translation()),
+    }
+
+
 def test_a_line_that_ends_early_is_of_a_time_before_its_last_fields():
     assert read(line(3, "loaded", True)) == [Moment(3, StateLoaded(verdict_known=True))]
 
@@ -240,7 +265,8 @@ def test_damage_is_refused_with_its_place_and_what_is_left():
         ([10**400, "read", 16], "no [time, event, ...]"),
         ([1, "fault", 7], "7 where a text"),
         ([1, "loaded", 1], "1 where true or false"),
-        ([1, "loaded", True, 0, []], "[] where an object"),
+        ([1, "loaded", True, 0, []], "a state without what a policy and its user had"),
+        ([1, "loaded", True, 0, {"policy": "none"}], "a state without what a policy"),
         ([1, "reclaimed", 1, [[1]]], "[1] where a pair"),
         ([1, "reclaimed", 1, 5], "5 where a list"),
         ([1, "answered", ["MAYBE", "", 0]], "'MAYBE' where one of ACCEPTED, DEFERRED"),

@@ -21,7 +21,6 @@ __all__ = [
     "MAX_NUMBERS",
     "NUMBERS",
     "SECONDS",
-    "STATE",
     "TEXT",
     "U32",
     "U64",
@@ -89,9 +88,6 @@ FLAG: Final = _plain(bool, "true or false")
 
 TEXT: Final = _plain(str, "a text")
 """A text."""
-
-STATE: Final = _plain(dict, "an object")
-"""An object whose content is for others to understand."""
 
 SECONDS: Final = Form(_as_it_is, _take_seconds)
 """A time or a duration, in seconds."""

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 from balloon_plugin import events
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import Event, Verdict
+from balloon_plugin.snapshot import policy_part
 from balloon_plugin.trace.forms import (
     FLAG,
     NUMBERS,
     SECONDS,
-    STATE,
     TEXT,
     U32,
     U64,
@@ -124,6 +124,7 @@ _FACTS: Final = record(
     U64,
 )
 _REPLY: Final = record(events.TargetReply, _ANSWER, TEXT, U32)
+_STATE: Final = Form(dict, policy_part)
 
 _EVENTS: Final[dict[str, tuple[type[Entry], tuple[Form, ...]]]] = {
     "described": (events.GuestDescribed, (_FACTS,)),
@@ -146,7 +147,7 @@ _EVENTS: Final[dict[str, tuple[type[Entry], tuple[Form, ...]]]] = {
     "hinted": (events.PagesHinted, (U32, _RUNS)),
     "inhibited": (events.InhibitionChanged, (optional(TEXT),)),
     "answered": (events.TargetAnswered, (_REPLY, optional(U32))),
-    "loaded": (events.StateLoaded, (FLAG, U64, STATE)),
+    "loaded": (events.StateLoaded, (FLAG, U64, _STATE)),
     "policy": (events.PolicyChanged, (TEXT, FLAG, U32)),
     "failed": (events.PluginFailed, (TEXT, TEXT, TEXT)),
     "diverged": (events.ShadowDiverged, (TEXT, U64, _GATE, _GATE)),
