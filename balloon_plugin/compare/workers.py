@@ -17,8 +17,13 @@ __all__ = ["pool", "told"]
 
 
 def pool(count: int) -> ProcessPoolExecutor:
-    """Return an executor of so many processes."""
-    return ProcessPoolExecutor(count, initializer=_begin)
+    """Return an executor of so many processes.
+
+    They are forked, with all Pythons: others import what is run anew, so that a policy
+    which is written in a notebook, or in a script without a guard, cannot be run.
+    """
+    forked = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(count, mp_context=forked, initializer=_begin)
 
 
 @contextlib.contextmanager
