@@ -114,6 +114,26 @@ def find_tools():
     return tools
 
 
+def find_distribution():
+    """Return how to boot a kernel of Debian, x86-64, as it was installed.
+
+    The QEMU for it is beside the other one.
+    """
+    kernel = Path(os.environ.get("BALLOON_KERNEL", cache() / "kernel"))
+    options = QemuOptions(
+        kernel / "vmlinuz",
+        modules=kernel / "modules",
+        arch="x86_64",
+        command=str(Path(qemu_command()).with_name("qemu-system-x86_64")),
+    )
+    try:
+        find_qemu(options)
+    except HostError as error:
+        message = f"{error}. tests/guests/get-qemu.sh and get-kernel.sh get it"
+        raise HostError(message) from error
+    return options
+
+
 # --- a life -------------------------------------------------------------------------
 
 
@@ -232,6 +252,7 @@ def options_for(life, tools):
     return QemuOptions(
         tools.guests / f"{life.guest}.Image.gz",
         tools.guests / f"{life.guest}.initrd.gz",
+        arch="aarch64",
         command=tools.qemu,
         append="interval=500",
         transport=life.transport,

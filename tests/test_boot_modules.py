@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import sys
 
 import pytest
+import zstandard
 
 from balloon_plugin.boot.modules import Module, load_modules
 from balloon_plugin.errors import HostError
@@ -38,7 +40,12 @@ def test_a_module_that_is_built_in_needs_no_loading(folder):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress)]
+    ("suffix", "compress"),
+    [
+        (".gz", gzip.compress),
+        (".xz", lzma.compress),
+        (".zst", zstandard.ZstdCompressor().compress),
+    ],
 )
 def test_compressed_modules_are_unpacked(folder, suffix, compress):
     (folder / "modules.dep").write_text(f"drivers/virtio.ko{suffix}:\n")
@@ -48,17 +55,27 @@ def test_compressed_modules_are_unpacked(folder, suffix, compress):
 
 
 def test_an_unknown_compression_is_said(folder):
-    (folder / "modules.dep").write_text("drivers/virtio.ko.zst:\n")
+    (folder / "modules.dep").write_text("drivers/virtio.ko.lz5:\n")
 
-    with pytest.raises(HostError, match=r"virtio\.ko\.zst .* run depmod"):
+    with pytest.raises(HostError, match=r"virtio\.ko\.lz5 .* run depmod"):
         load_modules(folder, "virtio")
 
 
-def test_a_damaged_module_is_said(folder):
-    (folder / "modules.dep").write_text("drivers/virtio.ko.gz:\n")
-    (folder / "drivers/virtio.ko.gz").write_bytes(b"no gzip at all")
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_damaged_module_is_said(folder, suffix):
+    (folder / "modules.dep").write_text(f"drivers/virtio.ko{suffix}:\n")
+    (folder / f"drivers/virtio.ko{suffix}").write_bytes(b"no archive at all")
 
-    with pytest.raises(HostError, match=r"virtio\.ko\.gz cannot be read"):
+    with pytest.raises(HostError, match=rf"virtio\.ko\{suffix} cannot be read"):
+        load_modules(folder, "virtio")
+
+
+def test_without_the_package_for_it_one_is_told_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    (folder / "modules.dep").write_text("drivers/virtio.ko.zst:\n")
+    (folder / "drivers/virtio.ko.zst").write_bytes(b"")
+
+    with pytest.raises(HostError, match=r"pip install 'balloon-plugin\[trace\]'"):
         load_modules(folder, "virtio")
 
 

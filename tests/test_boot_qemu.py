@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from real_guests import Life, find_tools, options_for
+from real_guests import Life, find_distribution, find_tools, options_for
 
 from balloon_plugin.boot import Ending, Kind, Plan, boot, qemu
 from balloon_plugin.boot.emulator import DEVICE, PCI_DEVICE, Emulator
@@ -24,7 +24,7 @@ QEMU = Emulator(("/opt/qemu", "aarch64"), "11.1.3")
 def options(tmp_path):
     for name in ("Image", "initrd"):
         (tmp_path / name).touch()
-    return QemuOptions(tmp_path / "Image", tmp_path / "initrd")
+    return QemuOptions(tmp_path / "Image", tmp_path / "initrd", arch="aarch64")
 
 
 @pytest.fixture
@@ -87,6 +87,35 @@ def test_what_the_user_chooses_takes_the_place_of_the_usual(make):
     assert asked == ("/x/q", DEVICE)
     assert follow(command, "-machine") == ["virt,gic-version=3,memory-backend=mem"]
     assert follow(command, "-cpu") == ["max"]
+
+
+def test_without_an_initrd_one_is_made(make, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(qemu, "pack_root", lambda *args: asked.append(args) or b"root")
+    machine, _ = make(initrd=None, modules=tmp_path, driver="d:e=1", arch="x86_64")
+
+    command = machine.prepare(tmp_path, "balloon.sock", 192 * MEBIBYTE)
+
+    names = ("virtio_pci", "d")
+    assert asked == [(machine.options.kernel, tmp_path, names, "x86_64")]
+    (initrd,) = follow(command, "-initrd")
+    assert (tmp_path / initrd).read_bytes() == b"root"
+
+
+@pytest.mark.parametrize(
+    ("transport", "bus"),
+    [
+        (Transport.LEGACY, "virtio_mmio"),
+        (Transport.MODERN, "virtio_mmio"),
+        (Transport.PCI, "virtio_pci"),
+    ],
+)
+def test_a_made_one_has_the_module_of_the_transport(make, monkeypatch, transport, bus):
+    monkeypatch.setattr(qemu, "pack_root", lambda *args: " ".join(args[2]).encode())
+
+    machine, _ = make(initrd=None, transport=transport)
+
+    assert machine.root == f"{bus} virtio_balloon".encode()
 
 
 def test_more_for_the_kernel_comes_last(make):
@@ -174,6 +203,24 @@ def tell(require_real):
         return result, [step.text for step in steps if step.kind is not Kind.WAITING]
 
     return tell_one
+
+
+@pytest.mark.real
+def test_a_kernel_of_a_distribution_as_it_is(require_real):
+    machine = find_qemu(require_real(find_distribution))
+    plan = Plan("evidence", target=128 * 256, memory=384 * MEBIBYTE, timeout=120)
+    steps = []
+
+    result = boot(machine, plan, steps.append)
+
+    assert result.ending is Ending.REACHED, [step.text for step in steps]
+    assert result.states[-1] == "GOOD"
+    assert result.reclaimed == 128 * 256
+    assert result.parked == 0
+    assert result.intact
+    assert result.clean
+    before, filled, _ = result.held
+    assert before - filled > 0.9 * 128 * MEBIBYTE
 
 
 @pytest.mark.real

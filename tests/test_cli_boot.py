@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,7 +98,7 @@ def test_qemu_needs_something_to_boot(refused):
 @pytest.mark.usefixtures("images", "bare")
 def test_without_qemu_one_is_told_what_to_install(refused):
     assert refused(*QEMU).startswith(
-        "qemu-system-aarch64 is not on this machine: install QEMU 10.1 or later"
+        f"qemu-system-{platform.machine()} is not on this machine: install QEMU 10.1 or"
     )
 
 
@@ -111,7 +112,16 @@ def test_qemu_gets_all_that_was_chosen(run, monkeypatch):
 
     code, _, _ = run(
         *(*QEMU, "--qemu", "q", "--arch", "x86_64", "--machine", "m", "--cpu", "c"),
-        *("--append", "a=1 b", "--transport", "modern", "--driver", "d:e=1"),
+        *(
+            "--modules",
+            "m/6",
+            "--append",
+            "a=1 b",
+            "--transport",
+            "modern",
+            "--driver",
+            "d:e=1",
+        ),
         *("--byte-order", "big", "--page-size", "64K"),
     )
     assert code == 1
@@ -119,6 +129,7 @@ def test_qemu_gets_all_that_was_chosen(run, monkeypatch):
         QemuOptions(
             kernel=Path("Image"),
             initrd=Path("initrd"),
+            modules=Path("m/6"),
             arch="x86_64",
             command="q",
             machine="m",

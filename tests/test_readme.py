@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 from command_line import until
-from real_guests import Life, find_tools, options_for
+from real_guests import find_distribution
 from walkthrough import INSTALLED, ROOT, blocks, matches, play, run
 
 from balloon_plugin import control
-from balloon_plugin.boot.qemu import Transport, find_qemu
+from balloon_plugin.boot.qemu import find_qemu
 from balloon_plugin.boot.uml import find_uml
 
 README = (ROOT / "README.md").read_text()
@@ -57,7 +57,7 @@ def test_real_guests_do_what_is_shown(here, terminal, require_real):
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_guest_of_its_qemu_line_gets_a_balloon(serve, begin_guest, require_real):
-    machine = as_its_qemu_line_says(require_real(find_tools))
+    machine = as_its_qemu_line_says(find_qemu(require_real(find_distribution)))
     serve("--socket", "vm1=balloon.sock", "--control", "control.sock")
     guest = begin_guest(machine, ".", 1024)
     guest.boot()
@@ -74,21 +74,22 @@ def test_the_guest_of_its_qemu_line_gets_a_balloon(serve, begin_guest, require_r
     assert guest.power_off() == 0
 
 
-def as_its_qemu_line_says(tools):
-    """Return a machine of these words; the processor and the guest are what we have."""
+def as_its_qemu_line_says(qemu):
+    """Return a machine of these words, and a guest for the rest."""
     (block,) = (block for block in PAGE if block.language == "shell")
     program, *words, rest = shlex.split(block.text.replace("\\\n", ""))
-    assert (program, rest) == ("qemu-system-x86_64", "...")
-    qemu = find_qemu(options_for(Life("arm64le-4k", transport=Transport.PCI), tools))
-    command = (
-        *qemu.emulator.command,
-        *(re.sub(r"^q35\b", qemu.board.machine, word) for word in words),
-        *("-cpu", qemu.board.cpu, "-nodefaults", "-display", "none"),
-        *("-kernel", str(qemu.options.kernel), "-initrd", str(qemu.options.initrd)),
-        *("-append", f"console={qemu.board.console} rdinit=/init drv=none quiet"),
-        *("-serial", "stdio"),
-    )
-    return SimpleNamespace(driver=qemu.driver, prepare=lambda *_: command)
+    assert (program, rest) == (f"qemu-system-{qemu.options.arch}", "...")
+
+    def prepare(folder, *_):
+        initrd = folder / "root.gz"
+        initrd.write_bytes(qemu.root)
+        return (
+            *(*qemu.emulator.command, *words, "-nodefaults", "-display", "none"),
+            *("-kernel", str(qemu.options.kernel), "-initrd", initrd.name),
+            *("-append", f"console={qemu.board.console} quiet", "-serial", "stdio"),
+        )
+
+    return SimpleNamespace(driver=qemu.driver, prepare=prepare)
 
 
 def test_the_host_in_a_few_lines_runs_and_prints_what_is_said():

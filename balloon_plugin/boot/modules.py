@@ -18,10 +18,25 @@ from balloon_plugin.errors import HostError
 
 __all__ = ["Module", "load_modules"]
 
+
+def _decompress_zstd(data: bytes) -> bytes:
+    try:
+        import zstandard  # noqa: PLC0415 - of an extra
+    except ImportError as error:
+        message = "zstd needs a package: pip install 'balloon-plugin[trace]'"
+        raise OSError(message) from error
+    try:
+        unpacked: bytes = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error
+    return unpacked
+
+
 _UNPACK: Final[dict[str, Callable[[bytes], bytes]]] = {
     ".ko": bytes,
     ".gz": gzip.decompress,
     ".xz": lzma.decompress,
+    ".zst": _decompress_zstd,
 }
 
 

@@ -1,17 +1,20 @@
 """QEMU: guests of any byte order and page size, emulated instruction by instruction.
 
-Neither KVM nor root rights are needed. The kernel and what runs in it are the user's:
-whatever obeys the commands of :mod:`~balloon_plugin.boot.guest` on its console can be
-booted. The guests that the project builds for its tests do.
+Neither KVM nor root rights are needed. The kernel is the user's; what runs in it is
+made of this machine's programs, or the user's, too: whatever obeys the commands of
+:mod:`~balloon_plugin.boot.guest` on its console. The guests that the project builds for
+its tests do.
 """
 
 from __future__ import annotations
 
 import enum
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from balloon_plugin.boot.distribution import pack_root
 from balloon_plugin.boot.emulator import DEVICE, PCI_DEVICE, Emulator, find_emulator
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
@@ -22,6 +25,8 @@ __all__ = ["BOARDS", "Board", "Qemu", "QemuOptions", "Transport", "find_qemu"]
 QUEUES: Final = len(Queue)
 """As many as a balloon can have. QEMU has to be told, and one that a driver looks for
 and does not find is the end of its probe; one that it leaves alone costs nothing."""
+
+_INITRD: Final = "initrd.gz"
 
 QUEUE_SIZE: Final = 128
 """Entries of a queue, as QEMU's own balloon has."""
@@ -56,6 +61,13 @@ class Board:
     transport: Transport
 
 
+_BUSES: Final = {
+    Transport.LEGACY: "virtio_mmio",
+    Transport.MODERN: "virtio_mmio",
+    Transport.PCI: "virtio_pci",
+}
+"""The kernel's module for each."""
+
 BOARDS: Final = {
     # Both byte orders, and the fewest features to emulate of those with 64-bit kernels.
     "aarch64": Board("virt", "cortex-a57", "ttyAMA0", Transport.LEGACY),
@@ -69,7 +81,8 @@ class QemuOptions:
     """What a user may choose; ``None`` is what the architecture's board has.
 
     :ivar kernel: the kernel's image.
-    :ivar initrd: its initial RAM file system.
+    :ivar initrd: its initial RAM file system; one is made if there is none.
+    :ivar modules: the kernel's, for the one that is made.
     :ivar arch: QEMU's name for the architecture.
     :ivar command: QEMU and arguments to begin with, as in a shell.
     :ivar machine: QEMU's ``-machine``.
@@ -82,8 +95,9 @@ class QemuOptions:
     """
 
     kernel: Path
-    initrd: Path
-    arch: str = "aarch64"
+    initrd: Path | None = None
+    modules: Path | None = None
+    arch: str = platform.machine()
     command: str | None = None
     machine: str | None = None
     cpu: str | None = None
@@ -101,6 +115,8 @@ class Qemu:
     emulator: Emulator
     options: QemuOptions
     board: Board
+    root: bytes | None = None
+    """The initial RAM file system, if it is not the user's."""
 
     @property
     def title(self) -> str:
@@ -123,9 +139,12 @@ class Qemu:
         name, _, parameters = self.options.driver.partition(":")
         return f"{name} {parameters.replace(',', ' ')}".rstrip()
 
-    def prepare(self, _folder: Path, socket: str, memory: int) -> tuple[str, ...]:
-        """Return the command line; nothing has to be written."""
+    def prepare(self, folder: Path, socket: str, memory: int) -> tuple[str, ...]:
+        """Write what was made for the guest and return the command line."""
         options, mebibytes = self.options, memory >> 20
+        initrd = options.initrd.absolute() if options.initrd else _INITRD
+        if self.root is not None:
+            (folder / _INITRD).write_bytes(self.root)
         return (
             *self.emulator.command,
             *("-machine", f"{self.board.machine},memory-backend=mem"),
@@ -136,7 +155,7 @@ class Qemu:
             *("-object", f"memory-backend-memfd,id=mem,size={mebibytes}M,share=on"),
             *("-no-user-config", "-nodefaults", "-display", "none"),
             *("-kernel", str(options.kernel.absolute())),
-            *("-initrd", str(options.initrd.absolute())),
+            *("-initrd", str(initrd)),
             *("-append", self._kernel_command_line()),
             *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
             *("-chardev", f"socket,id=balloon,path={socket}"),
@@ -170,11 +189,19 @@ def find_qemu(options: QemuOptions) -> Qemu:
 
     :raises HostError: if anything is missing, with what to do about it.
     """
-    for path in (options.kernel, options.initrd):
+    for path in filter(None, (options.kernel, options.initrd)):
         _check_file(path)
     board = _board(options)
     command = options.command or f"qemu-system-{options.arch}"
-    return Qemu(find_emulator(command, _device_of(board.transport)), options, board)
+    emulator = find_emulator(command, _device_of(board.transport))
+    root = None if options.initrd else _made_root(options, board)
+    return Qemu(emulator, options, board, root)
+
+
+def _made_root(options: QemuOptions, board: Board) -> bytes:
+    driver = options.driver.partition(":")[0]
+    names = _BUSES[board.transport], driver
+    return pack_root(options.kernel, options.modules, names, options.arch)
 
 
 def _board(options: QemuOptions) -> Board:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Final
 from balloon_plugin.boot import initramfs
 from balloon_plugin.boot.init import root_files
 from balloon_plugin.boot.modules import Module, load_modules
+from balloon_plugin.boot.programs import find_busybox, find_program
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.layouts import VIRTIO_ID_BALLOON
@@ -29,7 +29,6 @@ MODULES: Final = Path("/usr/lib/uml/modules")
 SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where the kernel itself looks
 DRIVER: Final = "virtio_balloon"
 
-_PT_INTERP: Final = 3
 _INITRD: Final = "initrd.gz"
 _VERSION_TIMEOUT: Final = 10.0
 """Seconds for a program that does nothing but print a line."""
@@ -109,24 +108,14 @@ def find_uml() -> UserModeLinux:
 
     :raises HostError: with what to install if one is missing.
     """
-    kernel = _find("linux.uml", "user-mode-linux")
+    kernel = find_program("linux.uml", "user-mode-linux")
     version = _version(kernel)
     return UserModeLinux(
         kernel=kernel,
         version=version,
-        busybox=_load_busybox(_find("busybox", "busybox-static")),
+        busybox=find_busybox(),
         modules=tuple(load_modules(MODULES / version, DRIVER)),
     )
-
-
-def _find(program: str, package: str) -> Path:
-    found = shutil.which(program)
-    if found is None:
-        raise HostError(
-            f"{program} is not on this machine: install it (on Debian and its "
-            f"relatives: apt install {package})"
-        )
-    return Path(found)
 
 
 def _version(kernel: Path) -> str:
@@ -144,33 +133,6 @@ def _version(kernel: Path) -> str:
             f"{kernel} does not tell its version ({error}): reinstall user-mode-linux"
         ) from error
     return answer.stdout.strip()
-
-
-def _load_busybox(path: Path) -> bytes:
-    try:
-        program = path.read_bytes()
-    except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}") from error
-    if _needs_interpreter(program):
-        raise HostError(
-            f"{path} needs libraries that the guest does not have: install the static "
-            "one (on Debian and its relatives: apt install busybox-static)"
-        )
-    return program
-
-
-def _needs_interpreter(program: bytes) -> bool:
-    """Say whether a 64-bit ELF program has a PT_INTERP header: a dynamic linker."""
-    order = "<" if sys.byteorder == "little" else ">"
-    if not program.startswith(b"\x7fELF\x02"):
-        return False
-    (start,) = struct.unpack_from(f"{order}Q", program, 0x20)
-    size, count = struct.unpack_from(f"{order}HH", program, 0x36)
-    kinds = (
-        struct.unpack_from(f"{order}I", program, start + index * size)[0]
-        for index in range(count)
-    )
-    return _PT_INTERP in kinds
 
 
 def _check_room(memory: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,16 @@ def _add_qemu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--initrd",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="its initial RAM file system, with an init that obeys our commands",
+        help="its initial RAM file system, with an init that obeys our commands "
+        "(default: made of busybox and the kernel's modules)",
+    )
+    parser.add_argument(
+        "--modules",
+        type=Path,
+        metavar="PATH",
+        help="the folder of its modules (default: /lib/modules/VERSION for a kernel "
+        "called vmlinuz-VERSION)",
     )
     parser.add_argument(
         "--qemu",
@@ -92,8 +100,8 @@ def _add_qemu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch",
         choices=BOARDS,
-        default="aarch64",
-        help="the guest's architecture (default: aarch64)",
+        default=platform.machine(),
+        help=f"the guest's architecture (default: {platform.machine()})",
     )
     parser.add_argument("--machine", help="QEMU's -machine, in place of the usual one")
     parser.add_argument("--cpu", help="QEMU's -cpu, in place of the usual one")
@@ -126,6 +134,7 @@ def _boot_qemu(arguments: argparse.Namespace) -> int:
     options = QemuOptions(
         kernel=arguments.kernel,
         initrd=arguments.initrd,
+        modules=arguments.modules,
         arch=arguments.arch,
         command=arguments.qemu,
         machine=arguments.machine,

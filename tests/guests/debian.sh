@@ -52,7 +52,7 @@ private_apt() {
     for suite; do
         echo "deb [signed-by=$keyring] $mirror $suite main"
     done >"$APT_ROOT/sources.list"
-    APT=(apt-get -q=2
+    local options=(-q=2
         -o "Dir::State=$APT_ROOT" -o "Dir::State::lists=$APT_ROOT/lists"
         -o "Dir::State::status=$APT_ROOT/status" -o "Dir::Cache=$APT_ROOT/cache"
         -o "Dir::Etc::sourcelist=$APT_ROOT/sources.list"
@@ -60,15 +60,17 @@ private_apt() {
         -o "Dir::Etc::preferences=/dev/null" -o "Dir::Etc::preferencesparts=$APT_ROOT/none"
         -o "Acquire::Languages=none" -o "Debug::NoLocking=1")
     if [[ $(id -u) == 0 ]]; then
-        APT+=(-o APT::Sandbox::User=root) # or its own user could not read our folder
+        options+=(-o APT::Sandbox::User=root) # or its own user could not read our folder
     fi
+    APT=(apt-get "${options[@]}")
+    APT_CACHE=(apt-cache "${options[@]}")
     "${APT[@]}" update
 }
 
-# fetch_with_needs SUITE PACKAGE: download a package of SUITE and all that it depends on.
+# fetch_with_needs SUITE PACKAGE...: download packages of SUITE and all that they depend
+# on.
 fetch_with_needs() {
-    "${APT[@]}" install --yes --download-only --no-install-recommends -t "$1" "$2" \
-        >/dev/null
+    "${APT[@]}" install --yes --download-only --no-install-recommends -t "$@" >/dev/null
 }
 
 # unpack_all FOLDER: unpack everything that was downloaded.

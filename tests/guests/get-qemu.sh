@@ -1,22 +1,38 @@
 #!/usr/bin/env bash
 # get-qemu.sh FOLDER
 #
-# Unpacks the QEMU of Debian's trixie-backports for 64-bit Arm guests, with the libraries
-# that it needs, into FOLDER, and writes FOLDER/qemu-system-aarch64, which runs it. The
-# system is not touched; no root rights are needed. A FOLDER that is complete is kept.
+# Unpacks the QEMU of Debian's trixie-backports for 64-bit Arm and x86-64 guests, with the
+# libraries that it needs, into FOLDER, and writes FOLDER/qemu-system-aarch64 and
+# FOLDER/qemu-system-x86_64, which run it. The system is not touched; no root rights are
+# needed. A FOLDER that is complete is kept.
 #
-# Needs apt and dpkg, the network, and 120 MB. For $DEBIAN_MIRROR see debian.sh.
+# Needs apt and dpkg, the network, and 160 MB. For $DEBIAN_MIRROR see debian.sh.
 set -euo pipefail
 if (($# != 1)); then
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 . "$(dirname "$(readlink -f "$0")")/debian.sh"
 
 folder=$(realpath -m "$1")
-program=$folder/qemu-system-aarch64
-if [[ -x $program ]]; then
-    "$program" --version | head -n 1
+programs=(qemu-system-aarch64 qemu-system-x86_64)
+
+say_versions() { # FOLDER
+    local program
+    for program in "${programs[@]}"; do
+        "$1/$program" --version | head -n 1
+    done
+}
+
+is_complete() {
+    local program
+    for program in "${programs[@]}"; do
+        [[ -x $folder/$program ]] || return 1
+    done
+}
+
+if is_complete; then
+    say_versions "$folder"
     exit
 fi
 
@@ -26,25 +42,26 @@ work=$(mktemp -d "$folder.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
 private_apt "$work/apt" trixie trixie-backports
-fetch_with_needs trixie-backports qemu-system-arm
+fetch_with_needs trixie-backports qemu-system-arm qemu-system-x86
 unpack_all "$work/root"
 rm -rf "$work/apt" "$work"/root/{etc,var} \
     "$work"/root/usr/share/{doc,man,locale,icons,info,bash-completion,bug,lintian} \
-    "$work/root/usr/bin/qemu-system-arm" # its 32-bit twin
+    "$work"/root/usr/bin/qemu-system-{arm,i386} # their 32-bit twins
 
 # With a C library of its own, which may be newer than the system's.
-cat >"$work/qemu-system-aarch64" <<'RUN'
+cat >"$work/${programs[0]}" <<'RUN'
 #!/bin/sh
 root=$(dirname "$(readlink -f "$0")")/root
 for loader in "$root"/usr/lib/*-linux-gnu*/ld-linux*.so.* "$root"/usr/lib*/ld-linux*.so.*; do
     [ -e "$loader" ] && break
 done
 libraries=$(echo "$root"/usr/lib/*-linux-gnu* | tr ' ' :)
-exec "$loader" --library-path "$libraries" "$root/usr/bin/qemu-system-aarch64" \
-    -L "$root/usr/share/qemu" "$@"
+exec "$loader" --library-path "$libraries" "$root/usr/bin/$(basename "$0")" \
+    -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@"
 RUN
-chmod 755 "$work" "$work/qemu-system-aarch64"
-"$work/qemu-system-aarch64" --version | head -n 1
+cp "$work/${programs[0]}" "$work/${programs[1]}"
+chmod 755 "$work" "${programs[@]/#/$work/}"
+say_versions "$work"
 
 rm -rf "$folder"
 mv "$work" "$folder"
