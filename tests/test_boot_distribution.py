@@ -59,11 +59,14 @@ def test_what_is_built_in_needs_no_module():
     assert b"code of virtio_pci" not in root
 
 
-def test_a_driver_that_is_built_in_comes_too_early(folder):
+def test_a_driver_that_is_built_in_is_named_and_needs_no_module(folder):
     (folder / "modules.builtin").write_text("kernel/virtio_balloon.ko\n")
 
-    with pytest.raises(HostError, match=r"virtio_balloon is built .* as a module"):
-        pack_root(KERNEL, None, NAMES, HERE)
+    root = unpacked(KERNEL, None, NAMES, HERE)
+
+    assert b"code of virtio_balloon" not in root
+    assert b"virtio\nvirtio_pci\n" in root
+    assert b"virtio_balloon\n" in root
 
 
 def test_a_kernel_whose_name_does_not_tell_is_asked_for_its_modules():

@@ -117,9 +117,17 @@ def test_all_modules_but_the_driver_are_loaded_at_boot():
 
 
 def test_a_driver_that_is_built_in_needs_no_modules():
-    entries = {entry.name: entry.data for entry in root_files(b"", [])}
+    entries = {entry.name: entry.data for entry in root_files(b"", [], "driver")}
 
     assert entries["modules/order"] == b""
+    assert entries["modules/built-in"] == b"driver\n"
+
+
+def test_all_modules_are_loaded_at_boot_if_none_is_the_driver():
+    modules = [Module("virtio", b""), Module("virtio_ring", b"")]
+
+    entries = {entry.name: entry.data for entry in root_files(b"", modules, "driver")}
+    assert entries["modules/order"] == b"virtio\nvirtio_ring\n"
 
 
 def test_busybox_lists_what_was_packed():

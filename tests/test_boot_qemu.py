@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from real_guests import Life, find_distribution, find_tools, options_for
 
-from balloon_plugin.boot import Ending, Kind, Plan, boot, qemu
+from balloon_plugin.boot import Ending, Kind, Plan, boot, initramfs, qemu
 from balloon_plugin.boot.emulator import DEVICE, PCI_DEVICE, Emulator
+from balloon_plugin.boot.init import root_files
+from balloon_plugin.boot.modules import load_modules
+from balloon_plugin.boot.programs import find_busybox
 from balloon_plugin.boot.qemu import BOARDS, Qemu, QemuOptions, Transport, find_qemu
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
@@ -221,6 +224,24 @@ def test_a_kernel_of_a_distribution_as_it_is(require_real):
     assert result.clean
     before, filled, _ = result.held
     assert before - filled > 0.9 * 128 * MEBIBYTE
+
+
+@pytest.mark.real
+def test_a_kernel_with_its_driver_built_in(require_real):
+    options = require_real(find_distribution)
+    # Loaded first of all, as the kernel does with what is built in.
+    modules = load_modules(options.modules, "virtio_balloon")
+    root = initramfs.pack(root_files(find_busybox(), modules, "virtio_balloon"))
+    machine = replace(find_qemu(options), root=root)
+    plan = Plan("probe", target=64 * 256, memory=384 * MEBIBYTE, timeout=120)
+    steps = []
+
+    result = boot(machine, plan, steps.append)
+
+    assert result.ending is Ending.REACHED, [step.text for step in steps]
+    assert result.reclaimed == 64 * 256
+    assert result.intact
+    assert result.clean
 
 
 @pytest.mark.real

@@ -153,7 +153,8 @@ def test_several_guests_share_a_control_socket(serve, refused, ctl, run):
         assert ctl("c", "query", "b")["requested"] == RAM - 1
         assert ctl("c", "query", "a")["requested"] == 0
         assert refused("ctl", "c", "balloon", "4K", "a") == (
-            "the guest's memory is not known before a front end connects"
+            "the guest's memory is not known: its front end has not connected, or the "
+            "guest is starting: ask again when it runs"
         )
 
 

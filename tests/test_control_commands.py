@@ -93,7 +93,7 @@ def test_before_a_front_end_nobody_knows_what_the_guest_could_keep():
     answer = say(monitor_of(made.device), "balloon", value=4096)
 
     assert answer["class"] == "DeviceNotActive"
-    assert "not known before a front end connects" in answer["desc"]
+    assert "front end has not connected" in answer["desc"]
     assert made.device.query().requested == 7
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 from console_guest import SOCKET, EndedError
+from direct_qemu import Direct, Monitor
 from joint import Joint
 from mortal_daemon import KEPT, MEBIBYTE, Mortal, die_and_go_on, until
 from real_guests import Life, find_tools, options_for
 
 from balloon_plugin.boot.qemu import Transport, find_qemu
-from balloon_plugin.control.client import Client
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -92,22 +92,6 @@ def test_a_guest_goes_on_when_its_daemon_is_killed(
 # --- the daemon dies, and QEMU is alone with that -----------------------------------
 
 
-class Direct:
-    """A QEMU that connects to the daemon itself, with nothing between them."""
-
-    def __init__(self, machine, folder):
-        self._machine = machine
-        self._folder = folder
-        self.driver = machine.driver
-
-    def prepare(self, folder, _socket, memory):
-        socket = os.path.relpath(self._folder / SOCKET, folder)
-        return self.changed(self._machine.prepare(folder, socket, memory))
-
-    def changed(self, words):
-        return words
-
-
 class Listening(Direct):
     """A QEMU that listens, and waits for its back end at the start."""
 
@@ -125,14 +109,6 @@ class Listening(Direct):
             yield
         finally:
             joint.join()
-
-
-class Monitor(Client):
-    """QEMU's own control socket, which ours would not take for a daemon's."""
-
-    @staticmethod
-    def _check(greeting):
-        assert "qemu" in greeting["QMP"]["version"]
 
 
 class Reconnecting(Direct):

@@ -90,6 +90,11 @@ def test_version_3_did_not_say_how_the_driver_was_read():
     }
 
 
+def test_an_older_version_can_be_damaged():
+    with pytest.raises(HostError, match=r"damaged \(policy\)"):
+        unpack({"version": 3, **PARTS, "policy": []})
+
+
 @pytest.mark.parametrize("name", NOT_SHOWN)
 def test_version_4_has_to_say_it(name):
     policy = {key: value for key, value in PARTS["policy"].items() if key != name}

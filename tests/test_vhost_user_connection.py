@@ -880,9 +880,52 @@ def test_no_bytes_raise_or_hang_or_leak(slot, daemon, said, running):
 
 
 def test_config_changes_are_announced(uml, device):
+    uml.announced()
+
     device.host.notify_config()
 
     assert uml.announced() == CONFIG_CHANGE
+
+
+def test_nobody_is_told_of_a_change_before_there_is_a_driver(qemu, device):
+    device.host.notify_config()
+    assert qemu.announced() == b""
+
+    qemu.say(*traces.qemu_start(first=True))
+
+    assert qemu.announced() == CONFIG_CHANGE
+
+
+@pytest.mark.parametrize("changes", [1, 2])
+def test_a_change_while_all_is_stopped_is_told_once_it_goes_on(qemu, device, changes):
+    qemu.say(*traces.qemu_start(first=True))
+    first, *rest = traces.qemu_stop()
+    qemu.say(first)
+
+    for _ in range(changes):
+        device.host.notify_config()
+    qemu.say(*rest)
+    assert qemu.announced() == b""
+
+    qemu.say(*traces.qemu_start(bases=(1, 1)))
+    assert qemu.announced() == CONFIG_CHANGE
+
+
+def test_the_next_front_end_is_not_told_of_what_one_before_missed(
+    slot, daemon, device, qemu
+):
+    qemu.say(*traces.qemu_start(first=True))
+    qemu.say(*traces.qemu_stop())
+    device.host.notify_config()
+    qemu.close()
+    qemu.settle()
+    again = FrontEnd(slot.path, daemon)
+    again.say(*traces.QEMU_CONNECT)
+
+    again.say(*traces.qemu_start(first=True))
+
+    assert again.announced() == b""
+    again.close()
 
 
 def test_config_changes_go_through_a_pipe_too(uml, device):

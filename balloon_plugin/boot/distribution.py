@@ -13,7 +13,7 @@ from typing import Final
 
 from balloon_plugin.boot import initramfs
 from balloon_plugin.boot.init import root_files
-from balloon_plugin.boot.modules import Module, load_modules
+from balloon_plugin.boot.modules import load_modules
 from balloon_plugin.boot.programs import find_busybox
 from balloon_plugin.errors import HostError
 
@@ -40,8 +40,11 @@ def pack_root(
             f"a guest of {arch} cannot run the programs of this machine "
             f"({platform.machine()}): give it an --initrd of its own"
         )
-    modules = _modules(folder or _folder_of(kernel), names)
-    return initramfs.pack(root_files(find_busybox(), modules))
+    folder = folder or _folder_of(kernel)
+    needed = [load_modules(folder, name) for name in names]
+    modules = dict.fromkeys(module for each in needed for module in each)
+    built_in = "" if needed[-1] else names[-1]
+    return initramfs.pack(root_files(find_busybox(), list(modules), built_in))
 
 
 def _folder_of(kernel: Path) -> Path:
@@ -51,16 +54,3 @@ def _folder_of(kernel: Path) -> Path:
             "name the folder of its modules with --modules"
         )
     return MODULES / kernel.name.removeprefix(_IMAGE)
-
-
-def _modules(folder: Path, names: Sequence[str]) -> list[Module]:
-    found: dict[str, Module] = {}
-    for name in names:
-        needed = load_modules(folder, name)
-        found.update((module.name, module) for module in needed)
-    if not needed:
-        raise HostError(
-            f"{name} is built into the kernel of {folder}, which begins with it before "
-            "the guest has used its memory: boot one that has it as a module"
-        )
-    return list(found.values())

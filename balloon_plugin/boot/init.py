@@ -17,26 +17,33 @@ from balloon_plugin.boot.modules import Module
 __all__ = ["root_files"]
 
 
-def root_files(busybox: bytes, modules: Sequence[Module]) -> list[Entry]:
+def root_files(
+    busybox: bytes, modules: Sequence[Module], built_in: str = ""
+) -> list[Entry]:
     """Return the guest's whole root file system.
 
     :param busybox: the program, linked statically; its applets are called by name.
     :param modules: in order of loading. All but the last are loaded at boot, the last
-        one is left for the command ``insmod``.
+        one, which is the driver, is left for the command ``insmod``.
+    :param built_in: the driver, if it is in the kernel: it has to let go of its device
+        at boot, and takes it again with ``insmod``.
     """
-    at_boot = "".join(f"{module.name}\n" for module in modules[:-1])
+    first = modules if built_in else modules[:-1]
+    at_boot = "".join(f"{module.name}\n" for module in first)
     return [
         initramfs.console(),
         *(initramfs.directory(name) for name in ("memory", "proc", "sys")),
         initramfs.file("init", _INIT, executable=True),
         initramfs.file("bin/busybox", busybox, executable=True),
         initramfs.file("modules/order", at_boot.encode()),
+        initramfs.file("modules/built-in", f"{built_in}\n".encode()),
         *(initramfs.file(f"modules/{m.name}.ko", m.data) for m in modules),
     ]
 
 
 _INIT: Final = rb"""#!/bin/busybox sh
 bb=/bin/busybox
+drivers=/sys/bus/virtio/drivers
 
 # Memory is held as files of 4 MiB, all with the content of the first: a page that was
 # lost reads as zeros. What cannot be compared as a whole counts as lost.
@@ -80,8 +87,22 @@ status() {
         }' /proc/uptime /proc/meminfo /proc/vmstat
 }
 
+# A driver that is in the kernel had its device before there was an init.
+let_go() {
+    read -r built_in </modules/built-in
+    [ "$built_in" ] || return
+    for its in "$drivers/$built_in"/virtio*; do
+        [ -e "$its" ] && built_on=${its##*/} &&
+            echo "$built_on" >"$drivers/$built_in/unbind"
+    done
+}
+
 load() {
-    $bb insmod "/modules/$1.ko" $2
+    if [ "$1" = "$built_in" ]; then
+        echo "$built_on" >"$drivers/$1/bind"
+    else
+        $bb insmod "/modules/$1.ko" $2
+    fi
     echo "GUEST insmod $1 \"$2\" -> $?"
 }
 
@@ -116,6 +137,7 @@ blocks=0
 while read -r module; do
     $bb insmod "/modules/$module.ko"
 done </modules/order
+let_go
 read -r version </proc/version
 echo "GUEST $version"
 read -r up rest </proc/uptime

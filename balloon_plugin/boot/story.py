@@ -145,6 +145,8 @@ class _Story:
     def _load_driver(self) -> None:
         talk, view = self._talk, self._talk.view
         talk.tell(Kind.GUEST, f"loads its driver {self._machine.driver}")
+        # One that is built in was there before, and had to let go of its device.
+        view.driver_ready = False
         talk.send(f"insmod {self._machine.driver}")
         talk.wait(
             lambda: view.driver_ready or view.failure is not None,

@@ -44,7 +44,10 @@ def _balloon(device: ControlledDevice, arguments: Arguments) -> Any:
         )
     ram = device.query().ram
     if not ram:
-        message = "the guest's memory is not known before a front end connects"
+        message = (
+            "the guest's memory is not known: its front end has not connected, or the "
+            "guest is starting: ask again when it runs"
+        )
         raise CommandError(message, "DeviceNotActive")
     reply = device.set_target(max(0, ram - value // PAGE_SIZE))
     if reply.answer is Answer.REFUSED:

@@ -30,9 +30,11 @@ from balloon_plugin.layouts import (
     VRING_PACKED_DESC_EVENT,
     VRING_USED,
     VRING_USED_ELEM,
+    Queue,
 )
 from balloon_plugin.memory import GuestMemory
-from balloon_plugin.virtqueue import Queue, Ring, find_base, open_queue
+from balloon_plugin.virtqueue import Queue as Virtqueue
+from balloon_plugin.virtqueue import Ring, find_base, open_queue
 
 __all__ = ["SlotHost", "Vring"]
 
@@ -43,7 +45,7 @@ class Vring:
     """One queue: its descriptors, and the ring while it runs."""
 
     def __init__(self) -> None:
-        self.queue: Queue | None = None
+        self.queue: Virtqueue | None = None
         self.fds: dict[Notifier, int] = {}
         self._base = 0
         self.ring: Ring | None = None
@@ -148,6 +150,7 @@ class SlotHost:
         self.vrings = [Vring() for _ in range(MAX_QUEUES)]
         self.front_end_byte_order: ByteOrder | None = None
         """Of the guest's CPU, if the front end let know."""
+        self._config_changed = False
         self.on_config_change: Callable[[], None] | None = None
         """Called to announce a change of the configuration space."""
         self.on_needs_reset: Callable[[], None] | None = None
@@ -203,8 +206,20 @@ class SlotHost:
         self.vrings[index].notify(Notifier.CALL)
 
     def notify_config(self) -> None:
-        """Send the driver a config interrupt, if the front end can carry it."""
-        if self.on_config_change is not None:
+        """Send the driver a config interrupt, if the front end can carry it.
+
+        It waits for the inflate queue to run: QEMU's generic device, up to 11 at least,
+        ends with a segmentation fault if it is told while no driver has started it, or
+        the machine is paused (``vub_config_notifier``: ``dev->vdev`` is null then). The
+        first queue is the first that QEMU stops, and the first that it starts.
+        """
+        self._config_changed = True
+        self._announce()
+
+    def _announce(self) -> None:
+        runs = self.vrings[Queue.INFLATEQ].queue is not None
+        if self._config_changed and runs and self.on_config_change is not None:
+            self._config_changed = False
             self.on_config_change()
 
     def needs_reset(self) -> None:
@@ -240,6 +255,7 @@ class SlotHost:
         """
         record = self.inflight.record(index, ring)
         self.vrings[index].start(ring, self.mapped, record)
+        self._announce()
 
     def resume(self) -> None:
         """Let queues that run go on in guest memory as it is now.
@@ -288,6 +304,7 @@ class SlotHost:
         self.mapped.clear()
         self.log.close()
         self.front_end_byte_order = None
+        self._config_changed = False
         self.on_config_change = self.on_needs_reset = self.on_push = None
 
 
