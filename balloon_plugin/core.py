@@ -35,7 +35,7 @@ _CONFIG = VIRTIO_BALLOON_CONFIG
 # NOT use the value until the last, most significant byte is written".
 _ACTUAL = slice(_CONFIG.offsets["actual"], _CONFIG.offsets["free_page_hint_cmd_id"])
 _POISON = slice(_CONFIG.offsets["poison_val"], _CONFIG.size)
-_LAST_BYTE_OF_TARGET = _CONFIG.offsets["actual"] - 1
+_END_OF_TARGET = _CONFIG.offsets["actual"]
 _UNITS = {ByteOrder.LITTLE: "<", ByteOrder.BIG: ">"}
 
 
@@ -45,7 +45,7 @@ def reads_target(offset: int, size: int) -> bool:
     Legacy transports read byte by byte in ascending order, so the last byte is where
     the driver has the whole value.
     """
-    return offset <= _LAST_BYTE_OF_TARGET < offset + size
+    return offset < _END_OF_TARGET <= offset + size
 
 
 def decode(data: bytes, order: ByteOrder) -> tuple[int, ...]:
@@ -85,11 +85,14 @@ class ConfigSpace:
 
     :ivar actual: pages that the driver last said are in the balloon, unclamped.
     :ivar poison_val: what the driver says that it fills free pages with.
+    :ivar target: what the driver has read as ``num_pages``: of one that changes while
+        it is read byte by byte the driver sees a mixture.
     :ivar size: bytes in the space, which depend on what is offered.
     """
 
     actual: int = 0
     poison_val: int = 0
+    target: int = 0
     size: int = _CONFIG.size
     _written: bytearray = field(default_factory=lambda: bytearray(_CONFIG.size))
 
@@ -115,7 +118,15 @@ class ConfigSpace:
         """
         fields = num_pages, self.actual, command, self.poison_val
         part = _CONFIG.little.pack(*fields)[: self.size][offset : offset + size]
+        self._note_target(offset, part)
         return part + bytes(size - len(part))
+
+    def _note_target(self, offset: int, part: bytes) -> None:
+        """Note which bytes of ``num_pages`` the driver saw now."""
+        if offset < _END_OF_TARGET:
+            target = bytearray(self.target.to_bytes(_END_OF_TARGET, "little"))
+            target[offset : offset + len(part)] = part
+            self.target = int.from_bytes(target[:_END_OF_TARGET], "little")
 
     def write(self, offset: int, data: bytes) -> bool:
         """Take bytes of the driver; return whether ``actual`` is complete with them."""

@@ -190,8 +190,7 @@ class Balloon:
         data = config.read(offset, size, num_pages, command)
         if core.reads_target(offset, size):
             self._session.looked = True
-            self._session.idle = num_pages == 0
-            self._gatekeeper.observe(TargetRead(num_pages))
+            self._gatekeeper.observe(TargetRead(config.target))
         return data
 
     @hookimpl
@@ -236,7 +235,7 @@ class Balloon:
             )
             raise HostError(message)
         empty = not (session.config.actual or self._inventory.pages)
-        keeper.change_policy(name, self._known(), rests=empty and session.idle)
+        keeper.change_policy(name, self._known(), empty=empty)
 
     def _known(self) -> Iterator[Event]:
         """Yield what was told of the guest and its driver, and is still true."""
@@ -343,6 +342,8 @@ class Balloon:
         now = self._living_host().now()
         saved = snapshot.unpack(state)
         session = Session.load(saved)
+        # A driver that was saved while it read its target goes on with that.
+        session.config.target = saved["policy"]["advertised"] or 0
         translation = Translation(**saved["policy"]["translation"])
         try:
             self._inventory.load(saved["ledger"], translation)

@@ -273,7 +273,10 @@ class QueueSeen:
 
 @dataclass(frozen=True, slots=True)
 class TargetRead:
-    """The driver read all of ``num_pages``, and found this value."""
+    """The driver read all of ``num_pages``, and found this value.
+
+    Of a target that changed while it was read byte by byte that is a mixture.
+    """
 
     num_pages: int
 

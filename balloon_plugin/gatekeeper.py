@@ -25,6 +25,7 @@ from balloon_plugin.events import (
     PolicyChanged,
     StateLoaded,
     TargetAnswered,
+    TargetRead,
     TargetReply,
     TargetRequested,
     Translation,
@@ -37,7 +38,7 @@ __all__ = ["Gatekeeper"]
 _RESTORED = Verdict(Judgement.UNDECIDED, "RESTORED")
 
 _NO_VERDICT = (
-    "restored with pages in the balloon but without a verdict of this policy: it is "
+    "restored while the balloon was in use but without a verdict of this policy: it is "
     "held as it is until the driver is reset"
 )
 
@@ -85,6 +86,7 @@ class Gatekeeper:
         self._most: int | None = None
         self.inhibited: str | None = None
         self._ceiling = 0
+        self._read: int | None = 0
         self.gate = Gate(0, reclaim=False, targets=Answer.DEFERRED)
         self.verdict = Verdict(Judgement.UNDECIDED, "")
 
@@ -108,6 +110,8 @@ class Gatekeeper:
         was no test: it sees what the host knows, and the reset that begins a session.
         """
         self._observers.emit(event)
+        if isinstance(event, TargetRead):
+            self._read = event.num_pages
         if self._held is None or isinstance(event, GuestDescribed):
             self._policy.observe(event)
         self._settle()
@@ -115,7 +119,7 @@ class Gatekeeper:
     def reset(self) -> None:
         """Begin a new driver session: nothing learnt before counts (rule 4)."""
         self._held = None
-        self._ceiling = 0
+        self._ceiling = self._read = 0
         self._policy.reopen()
         self._blamed = self.accepted = False
         self.observe(DeviceReset())
@@ -210,13 +214,17 @@ class Gatekeeper:
             "policy": self._policy.name,
             "policy_state": None if self._held else self._policy.save(),
             "advertised": self.gate.num_pages,
+            "read": self._read,
             "translation": asdict(self.gate.translation),
         }
 
     def load(self, state: dict[str, Any], ballooned: int) -> bool:
         """Take over what :meth:`save` returned.
 
-        :param ballooned: pages in the restored balloon, held if there is no verdict.
+        Without a verdict a balloon in use is held: one with pages, or whose driver may
+        be on its way to the target that it read last.
+
+        :param ballooned: pages in the restored balloon.
         :returns: whether the policy begins anew, and has to be told of the driver.
         """
         self.requested = state["requested"]
@@ -228,7 +236,9 @@ class Gatekeeper:
             and self._policy.load(saved)
         )
         self.accepted = state["accepted"]
-        if ballooned and not known:
+        self._read = state["read"]
+        anew = not (known or ballooned or self._read)
+        if not (known or anew):
             # What it was shown last is the one number that asks nothing new of a driver
             # of which nobody knows how it reads its target.
             gate = Gate(
@@ -241,9 +251,9 @@ class Gatekeeper:
             self._held = _Hold(gate, _RESTORED)
         self._observers.emit(StateLoaded(known, ballooned, dict(state)))
         self._settle()
-        return not (known or ballooned)
+        return anew
 
-    def change_policy(self, name: str, known: Iterable[Event], *, rests: bool) -> None:
+    def change_policy(self, name: str, known: Iterable[Event], *, empty: bool) -> None:
         """Let another policy judge from now on, which has taken the old one's place.
 
         It is shown what is still true. Where the balloon rests it then judges as it
@@ -252,16 +262,19 @@ class Gatekeeper:
         after a restore without one (rule 4).
 
         :param known: what there is to know of the guest and its driver.
-        :param rests: whether the balloon is empty and the driver knows of no target.
+        :param empty: whether the balloon is; it rests if its driver read no target but
+            0 last.
         """
         self._held = None
         self._policy.succeed(name)
         self._blamed = False
         for event in known:
             self._policy.observe(event)
+        if self._read:
+            self._policy.observe(TargetRead(self._read))
         if self.requested:
             self._policy.observe(TargetRequested(self._visible))
-        if rests:
+        if empty and self._read == 0:
             self.accepted = False
         elif self._is_blind():
             self._held = self._hold(name)

@@ -307,9 +307,10 @@ def set_policy(name: str) -> None:
 
     Called by :func:`balloon_plugin.change_policy` with the new policy registered and
     the old one gone. The new one is shown what is still true: the guest, the features
-    that the driver accepted, whether it is ready, where its queues are, and the user's
-    target. It judges a balloon at rest as that of a new driver. A balloon in use on
-    which it has no verdict is held as it is until the driver is reset.
+    that the driver accepted, whether it is ready, where its queues are, what it read as
+    its target last unless that is 0, and the user's target. It judges a balloon at rest
+    as that of a new driver. A balloon in use on which it has no verdict is held as it
+    is until the driver is reset.
 
     :param name: the new policy, with its options.
     :raises HostError: if the driver was never offered the feature bits that the new
@@ -350,9 +351,10 @@ def load(state: dict[str, Any]) -> None:
     """Take over a saved session, instead of a new one. Called right after ``realize``.
 
     A state with pages in the balloon but no verdict of this policy is not probed: the
-    balloon is held as it is until the driver is reset, and ``query`` says so. With an
-    empty balloon the policy is shown what is known of the driver, and judges it as a
-    new one.
+    balloon is held as it is until the driver is reset, and ``query`` says so. So is an
+    empty one whose driver read another target than 0 last, and may be on its way. With
+    any other the policy is shown what is known of the driver, and judges it as a new
+    one.
 
     :param state: what ``save`` of this or an older version returned.
     :raises HostError: if the state is damaged or from a newer version.

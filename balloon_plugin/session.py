@@ -24,7 +24,6 @@ class Session:
     :ivar driver: whether it has shown itself.
     :ivar seen: the queues of pages of which the policy knows where they are.
     :ivar looked: whether it acted on a target, so that another must be announced to it.
-    :ivar idle: whether the last target that it read, if any, was 0.
     :ivar announcement_due: whether a config interrupt has to wait for DRIVER_OK.
     :ivar faults: how often it broke the specification.
     :ivar last_fault: the newest of them, a sentence.
@@ -38,7 +37,6 @@ class Session:
     driver: bool = False
     seen: set[int] = field(default_factory=set)
     looked: bool = False
-    idle: bool = True
     announcement_due: bool = False
     faults: int = 0
     last_fault: str = ""
@@ -71,7 +69,6 @@ class Session:
             ready=saved["ready"],
             driver=driver,
             looked=driver,
-            idle=not driver,
             faults=saved["faults"],
             last_fault=saved["last_fault"],
         )

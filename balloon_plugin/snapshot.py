@@ -5,7 +5,7 @@ docs:
 
 ``version``
     4. A higher one is refused: an older device cannot know what it would lose. The
-    others are still read. Versions 1 to 3 had neither ``advertised`` nor
+    others are still read. Versions 1 to 3 had no ``advertised``, no ``read`` and no
     ``translation``, versions 1 and 2 another ``ledger``, and version 1 neither
     ``offered`` nor ``stats`` nor ``hints``.
 ``config``
@@ -38,10 +38,11 @@ docs:
 ``policy``
     ``requested`` (the user's target in pages), ``accepted`` (whether one was accepted
     in this session), ``advertised`` (what the driver reads as its target, or null if
-    that was not saved), ``translation`` (how its numbers were read for ``ledger``, by
-    the fields of :class:`~balloon_plugin.events.Translation`), ``policy`` (its name
-    with options) and ``policy_state`` (what ``policy_save`` returned, or null if there
-    is no verdict).
+    that was not saved), ``read`` (what it last read as its target, 0 for nothing, or
+    null if that was not saved), ``translation`` (how its numbers were read for
+    ``ledger``, by the fields of :class:`~balloon_plugin.events.Translation`),
+    ``policy`` (its name with options) and ``policy_state`` (what ``policy_save``
+    returned, or null if there is no verdict).
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ def _grown_up(state: dict[str, Any]) -> dict[str, Any]:
 
 _NOT_SHOWN: Final[dict[str, Any]] = {
     "advertised": None,
+    "read": None,
     "translation": asdict(Translation()),
 }
 _NO_STATS: Final[dict[str, Any]] = {
@@ -150,8 +152,10 @@ def _is_policy_part(value: object) -> bool:
         and isinstance(value.get("accepted"), bool)
         and isinstance(value.get("policy"), str)
         and isinstance(value.get("policy_state", 0), dict | None)
-        and "advertised" in value
-        and (value["advertised"] is None or _integer(value["advertised"], _U32))
+        and all(
+            name in value and (value[name] is None or _integer(value[name], _U32))
+            for name in ("advertised", "read")
+        )
         and _is_translation(value.get("translation"))
     )
 

@@ -57,6 +57,24 @@ def test_the_target_is_read_where_its_last_byte_is(offset, size, whole):
     assert core.reads_target(offset, size) is whole
 
 
+@pytest.mark.parametrize(
+    ("reads", "target"),
+    [
+        ([(0, 4, 0x04030201)], 0x04030201),
+        ([(0, 16, 0x04030201)], 0x04030201),
+        ([(0, 2, 0x04030201), (2, 2, 0x0D0C0B0A)], 0x0D0C0201),
+        ([(0, 4, 5), (4, 4, 7), (8, 8, 7), (2, 0, 7)], 5),
+    ],
+)
+def test_what_was_read_of_the_target_is_known_byte_by_byte(reads, target):
+    space = core.ConfigSpace()
+
+    for offset, size, num_pages in reads:
+        space.read(offset, size, num_pages)
+
+    assert space.target == target
+
+
 # --- writing ------------------------------------------------------------------------
 
 

@@ -469,6 +469,19 @@ def test_a_target_read_byte_by_byte_is_read_once():
     assert made.recorder.events == [TargetRead(OPEN.num_pages)]
 
 
+def test_a_target_that_changes_while_it_is_read_is_told_as_the_driver_found_it():
+    made = opened(gate=follow)
+    made.device.set_target(0x0403)
+    made.device.get_config(0, 1)
+    made.device.set_target(0x0201)
+    made.forget()
+
+    data = [made.device.get_config(at, 1)[0] for at in range(1, 4)]
+
+    assert data == [0x02, 0, 0]
+    assert made.recorder.events == [TargetRead(0x0203)]
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 3), (4, 4), (8, 8), (3, 0), (16, 4)])
 def test_other_fields_are_no_target(offset, size):
     made = opened()

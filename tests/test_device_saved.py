@@ -28,6 +28,7 @@ from balloon_plugin.events import (
     FeaturesAcked,
     Judgement,
     StateLoaded,
+    TargetRead,
     Translation,
 )
 from balloon_plugin.policies.probe import ProbePolicy
@@ -60,10 +61,10 @@ def test_a_session_is_carried_whole():
     made = restored(state)
 
     assert made.device.query() == source.device.query()
+    assert made.device.save() == state
     assert made.device.get_config(0, 16) == source.device.get_config(0, 16)
     assert made.policy.loaded == [{"scripted": 1}]
     assert [each.verdict_known for each in made.recorder.of(StateLoaded)] == [True]
-    assert made.device.save() == state
 
 
 def test_a_restored_driver_goes_on():
@@ -106,6 +107,18 @@ def test_a_value_half_written_is_written_to_its_end():
     made.device.set_config(7, b"\x00")
 
     assert made.recorder.of(ActualWritten) == [ActualWritten(256)]
+
+
+def test_a_target_half_read_is_read_to_its_end():
+    source = opened(gate=follow)
+    source.device.set_target(300)
+    for at in range(3):
+        source.device.get_config(at, 1)
+    made = restored(source.device.save())
+
+    made.device.get_config(3, 1)
+
+    assert made.recorder.of(TargetRead) == [TargetRead(300)]
 
 
 def test_what_the_driver_broke_is_not_forgotten():
@@ -273,6 +286,7 @@ def test_a_state_that_does_not_say_how_the_driver_was_read_is_taken_as_it_is():
     source.inflate(1, 2, 3)
     state = source.device.save() | {"version": 3}
     del state["policy"]["advertised"], state["policy"]["translation"]
+    del state["policy"]["read"]
 
     made = restored(state, "probe")
     made.deflate(3)
@@ -346,6 +360,7 @@ PATHS = [
     ("policy", "requested"),
     ("policy", "policy"),
     ("policy", "advertised"),
+    ("policy", "read"),
     ("policy", "translation"),
     ("policy", "translation", "pages_per_pfn"),
     ("policy", "policy_state"),

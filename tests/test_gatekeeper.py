@@ -23,6 +23,7 @@ from balloon_plugin.events import (
     PluginFailed,
     StateLoaded,
     TargetAnswered,
+    TargetRead,
     TargetReply,
     TargetRequested,
     TimePassed,
@@ -493,6 +494,7 @@ def saved(**changes):
         "policy": "scripted",
         "policy_state": {"scripted": 1},
         "advertised": 50,
+        "read": 0,
         "translation": asdict(Translation()),
     }
     return state | changes
@@ -588,6 +590,26 @@ def test_a_reset_ends_the_hold():
 
     assert keeper.gate == follow(50)
     assert keeper.save()["policy_state"] is not None
+
+
+def test_a_driver_that_may_be_on_its_way_to_a_target_is_held_too():
+    keeper = Keeper(SHUT)
+
+    keeper.load(saved(policy_state=None, read=33), ballooned=0)
+
+    assert keeper.gate.num_pages == 50
+    assert keeper.gate.targets is Answer.REFUSED
+
+
+def test_what_the_driver_read_last_is_saved_until_the_reset():
+    keeper = Keeper(SHUT)
+
+    for num_pages in 33, 5:
+        keeper.observe(TargetRead(num_pages))
+
+    assert keeper.save()["read"] == 5
+    keeper.reset()
+    assert keeper.save()["read"] == 0
 
 
 @pytest.mark.parametrize("state", UNKNOWN.values(), ids=UNKNOWN)

@@ -19,6 +19,7 @@ from balloon_plugin.events import (
     PluginFailed,
     PolicyChanged,
     QueueSeen,
+    TargetRead,
     TargetRequested,
     TimePassed,
     Translation,
@@ -79,6 +80,7 @@ def test_it_is_shown_what_is_still_true():
         DriverReady(),
         QueueSeen(0, made.host.queues[0].desc),
         QueueSeen(1, made.host.queues[1].desc),
+        TargetRead(3),
         TargetRequested(3),
     ]
 
@@ -150,15 +152,29 @@ def test_a_driver_that_knows_of_a_target_is_not_at_rest():
     assert made.device.query().verdict.state == "NOT_SEEN"
 
 
-def test_a_restored_driver_may_know_of_a_target():
-    made = emptied()
+def restored(made, **changes):
+    """Return another device that goes on with the driver of one."""
     state = json.loads(json.dumps(made.device.save()))
-    restored = rig(ScriptedPolicy(follow))
-    restored.device.load(state)
+    other = rig(ScriptedPolicy(follow))
+    other.device.load(state | {"policy": state["policy"] | changes})
+    return other
 
-    change_policy(restored.device, undecided())
 
-    assert restored.device.query().verdict.state == "NOT_SEEN"
+def test_a_restored_driver_may_be_at_rest():
+    made = restored(emptied())
+
+    change_policy(made.device, undecided())
+
+    assert made.device.query().verdict == UNDECIDED
+
+
+@pytest.mark.parametrize("read", [5, None], ids=["a target", "nobody knows"])
+def test_a_restored_driver_may_know_of_a_target(read):
+    made = restored(emptied(), read=read)
+
+    change_policy(made.device, undecided())
+
+    assert made.device.query().verdict.state == "NOT_SEEN"
 
 
 # --- a balloon in use ---------------------------------------------------------------

@@ -58,7 +58,7 @@ VERSION_1 = {
 """What the first release of this form wrote."""
 
 UNCHANGED = VERSION_1.keys() - {"version", "policy"}
-NOT_SHOWN = {"advertised": None, "translation": asdict(Translation())}
+NOT_SHOWN = {"advertised": None, "read": None, "translation": asdict(Translation())}
 
 
 def test_the_form_has_the_version_that_is_documented():
@@ -144,7 +144,7 @@ def test_what_an_unknown_writer_added_is_dropped():
 @pytest.mark.parametrize("number", [0, 2**32 - 1])
 def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
     policy = PARTS["policy"] | {"policy_state": policy_state}
-    policy |= {"requested": number, "advertised": number}
+    policy |= {"requested": number, "advertised": number, "read": number}
     parts = PARTS | {"features": features, "policy": policy}
     parts |= {"actual": number, "poison_val": number, "ready": False}
 
@@ -180,7 +180,11 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
         *((["ledger"], value) for value in [None, [], 0, ""]),
         *((["policy"], value) for value in [None, [], {}, "probe"]),
         *((["policy", "requested"], value) for value in WRONG_NUMBERS),
-        *((["policy", "advertised"], value) for value in [-1, 2**32, 1.0, True, []]),
+        *(
+            (["policy", name], value)
+            for name in ("advertised", "read")
+            for value in [-1, 2**32, 1.0, True, []]
+        ),
         *((["policy", "policy"], value) for value in [None, 1, []]),
         *((["policy", "translation"], value) for value in [None, {}, [], 1]),
         *(

@@ -61,6 +61,7 @@ STATES = st.fixed_dictionaries(
         "policy": TEXT,
         "policy_state": st.none() | JSON,
         "advertised": st.none() | U32,
+        "read": st.none() | U32,
         "translation": st.builds(
             events.Translation, st.booleans(), COUNTS, COUNTS, st.booleans(), COUNTS
         ).map(asdict),
@@ -194,6 +195,7 @@ def test_a_state_of_before_it_had_all_that_it_has_is_read():
 
     assert moment.entry.state == state | {
         "advertised": None,
+        "read": None,
         "translation": asdict(events.Translation()),
     }
 

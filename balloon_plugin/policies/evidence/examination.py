@@ -362,8 +362,10 @@ class Examination:
         silence = Silence.WAIT
         if self.stage in PROBING and self._present():
             silence = self._patience.tested(event.now)
-        elif self.stage in OPEN and self._is_short(lead):
-            silence = self._patience.believed(event.now)
+        elif self.stage is Stage.SILENT or (
+            self.stage in OPEN and self._is_short(lead)
+        ):
+            silence = self._patience.left_alone(event.now)
         self.nudges += silence is Silence.NUDGE
         if silence is Silence.OVER:
             self._expire(lead)

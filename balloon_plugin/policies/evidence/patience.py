@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["Patience", "Silence"]
 
 LONGEST: Final = 64
-"""Seconds at most between two wake-ups of a driver that is short of its target.
+"""Seconds at most between two wake-ups of a driver that is not waited for.
 
 A config interrupt costs nothing; a driver that finds no memory may find some later.
 """
@@ -48,8 +48,11 @@ class Patience:
             return Silence.OVER
         return Silence.NUDGE if still > 0 else Silence.WAIT
 
-    def believed(self, now: float) -> Silence:
-        """Return what to do about a driver that is short of the user's target."""
+    def left_alone(self, now: float) -> Silence:
+        """Return what to do about a driver that nothing more is concluded about.
+
+        It is believed and short of the user's target, or was silent for too long.
+        """
         if self._still(now) < self._next:
             return Silence.WAIT
         self._next += min(self._next, LONGEST)
