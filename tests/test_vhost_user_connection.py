@@ -879,12 +879,14 @@ def test_no_bytes_raise_or_hang_or_leak(slot, daemon, said, running):
 # --- the device and its host --------------------------------------------------------
 
 
-def test_config_changes_are_announced(uml, device):
+def test_config_changes_are_announced(uml, slot, device):
     uml.announced()
 
     device.host.notify_config()
 
+    assert slot.unread
     assert uml.announced() == CONFIG_CHANGE
+    assert not slot.unread
 
 
 def test_nobody_is_told_of_a_change_before_there_is_a_driver(qemu, device):
@@ -928,12 +930,23 @@ def test_the_next_front_end_is_not_told_of_what_one_before_missed(
     again.close()
 
 
-def test_config_changes_go_through_a_pipe_too(uml, device):
+def test_config_changes_go_through_a_pipe_too(uml, slot, device):
     ours, theirs = os.pipe()
     uml.give("channel", ours, theirs)
     uml.say(Sent("SET_BACKEND_REQ_FD", b"", ("channel",), ack=True))
 
     device.host.notify_config()
+
+    assert slot.unread
+    assert uml.announced() == CONFIG_CHANGE
+    assert not slot.unread
+
+
+def test_changes_that_nobody_reads_are_announced_once(uml, device):
+    uml.announced()
+
+    for _ in range(3):
+        device.host.notify_config()
 
     assert uml.announced() == CONFIG_CHANGE
 

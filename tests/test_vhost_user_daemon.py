@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -14,6 +15,7 @@ from vhost_user_front_end import Device, FrontEnd, open_fds
 from balloon_plugin.errors import HostError
 from balloon_plugin.events import ByteOrder
 from balloon_plugin.hosts.vhost_user import Daemon, door, server
+from balloon_plugin.hosts.vhost_user import daemon as daemon_module
 
 
 @pytest.fixture
@@ -255,13 +257,21 @@ def test_a_device_that_fails_as_time_passes_harms_no_other(daemon, tmp_path, cap
 # --- running ------------------------------------------------------------------------
 
 
-@pytest.fixture
-def running(daemon):
+@contextlib.contextmanager
+def in_a_thread(daemon):
     thread = threading.Thread(target=daemon.run)
     thread.start()
-    yield thread
-    daemon.stop()
-    thread.join()
+    try:
+        yield thread
+    finally:
+        daemon.stop()
+        thread.join()
+
+
+@pytest.fixture
+def running(daemon):
+    with in_a_thread(daemon) as thread:
+        yield thread
 
 
 def test_a_call_runs_in_the_daemons_thread(daemon, running):
@@ -284,6 +294,62 @@ def test_slots_can_be_added_while_it_runs(daemon, path):
         front_end.sendall(b"nonsense++++")
         assert front_end.recv(1) == b""
     daemon.call(lambda: daemon.remove(slot))
+
+
+@pytest.fixture
+def told(daemon, path):
+    """A front end with a channel, and a call that tells it of a change."""
+    slot = daemon.add(path, Device)
+    front_end = FrontEnd(path, daemon)
+    front_end.say(*traces.UML_CONNECT, *traces.uml_probe())
+    front_end.announced()
+    yield front_end, lambda: daemon.call(slot.device.host.notify_config)
+    front_end.close()
+
+
+def test_a_call_returns_when_what_it_told_was_read(daemon, told, monkeypatch):
+    front_end, tell = told
+    monkeypatch.setattr(daemon_module, "READ_WITHIN", 60)
+    with in_a_thread(daemon):
+        calling = threading.Thread(target=tell)
+        calling.start()
+
+        calling.join(0.05)
+        assert calling.is_alive()
+        assert front_end.announced()
+        calling.join(5)
+
+        assert not calling.is_alive()
+
+
+def test_a_call_waits_not_for_ever_for_a_front_end_that_does_not_read(
+    daemon, told, monkeypatch
+):
+    front_end, tell = told
+    monkeypatch.setattr(daemon_module, "READ_WITHIN", 0.01)
+
+    with in_a_thread(daemon):
+        tell()
+
+    assert front_end.announced()
+
+
+def test_a_call_without_a_running_daemon_waits_for_nobody(told, monkeypatch):
+    front_end, tell = told
+    monkeypatch.setattr(daemon_module, "READ_WITHIN", 60)
+
+    tell()
+
+    assert front_end.announced()
+
+
+def test_a_call_waits_for_nobody_whom_it_did_not_tell(daemon, told, monkeypatch):
+    _, tell = told
+    tell()
+    monkeypatch.setattr(daemon_module, "READ_WITHIN", 60)
+
+    with in_a_thread(daemon):
+        assert daemon.call(lambda: 5) == 5
 
 
 def test_a_call_without_a_running_daemon_runs_here(daemon):

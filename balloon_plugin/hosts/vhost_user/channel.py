@@ -15,11 +15,14 @@ class BackendChannel:
     """The backend channel of one connection; without one, nobody is told anything.
 
     :param protocol: knows what was negotiated.
+
+    :ivar told: how often a change was announced.
     """
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._fd: int | None = None
+        self.told = 0
 
     def replace(self, fd: int) -> None:
         """Send to another file descriptor from now on, which is ours then.
@@ -33,12 +36,22 @@ class BackendChannel:
         self.close()
         self._fd = fd
 
+    @property
+    def unread(self) -> bool:
+        """Whether the front end has yet to read what was sent."""
+        return self._fd is not None and doorbells.is_unread(self._fd)
+
     def announce(self) -> None:
-        """Announce a change of the configuration space, if that was negotiated."""
+        """Announce a change of the configuration space, if that was negotiated.
+
+        What was not read yet will be, and is as good as another.
+        """
         request = self._protocol.config_change()
         if self._fd is not None and request:
+            self.told += 1
             doorbells.drain(self._fd)
-            doorbells.post(self._fd, request)
+            if not self.unread:
+                doorbells.post(self._fd, request)
 
     def close(self) -> None:
         """Let go of the channel."""

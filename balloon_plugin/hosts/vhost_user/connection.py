@@ -77,9 +77,7 @@ class Connection:
             effects.Resume(parked.features, parked.ready) if parked else None,
         )
         self._channel = BackendChannel(self._protocol)
-        self._resumption = Resumption(
-            device, host, self._protocol, keeper, self._channel.announce
-        )
+        self._resumption = Resumption(device, host, self._protocol, keeper)
         self._turns = Turns(loop, self._serve_waiting)
         self._migration = Migration(
             self.name, self._wire, self._protocol, keeper, loop, self._transferred
@@ -94,6 +92,16 @@ class Connection:
     def hung_up(self) -> bool:
         """Return whether the front end went, though nobody has noticed yet."""
         return self._wire.hung_up()
+
+    @property
+    def told(self) -> int:
+        """How often the front end was told of a change."""
+        return self._channel.told
+
+    @property
+    def unread(self) -> bool:
+        """Whether it has yet to read that."""
+        return self._channel.unread
 
     @guarded
     def tick(self) -> None:

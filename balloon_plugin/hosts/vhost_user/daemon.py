@@ -7,12 +7,14 @@ business of :mod:`~balloon_plugin.hosts.vhost_user.connection`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from balloon_plugin.calls import Device
 from balloon_plugin.errors import HostError
@@ -25,6 +27,15 @@ from balloon_plugin.hosts.vhost_user.loop import Loop
 from balloon_plugin.hosts.vhost_user.server import Server
 
 __all__ = ["Daemon", "Slot"]
+
+READ_WITHIN: Final = 0.2
+"""Seconds that a caller waits for front ends to read what they were told.
+
+They do so within a millisecond; one that does not at all makes its own user wait.
+"""
+
+_PAUSE: Final = 0.001
+"""Seconds between two looks whether they did."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -72,6 +83,16 @@ class Slot:
     def restored(self) -> bool:
         """Whether a daemon before this one left a state behind."""
         return self._keeper.restored
+
+    @property
+    def told(self) -> int:
+        """How often its front end was told of a change."""
+        return 0 if self._door.visitor is None else self._door.visitor.told
+
+    @property
+    def unread(self) -> bool:
+        """Whether its front end has yet to read that."""
+        return self._door.visitor is not None and self._door.visitor.unread
 
     def tick(self) -> None:
         """Let time pass for the device."""
@@ -152,14 +173,30 @@ class Daemon(Server[Slot]):
         """Run ``function`` in the daemon's thread; return or raise what it does.
 
         If the daemon does not run, or from its own thread, it is run at once. What it
-        changed is in the state files when this returns.
+        changed is in the state files when this returns, and front ends have read what
+        they were told of it, unless they take long: who changes a target and stops the
+        machine right after that does not meet a QEMU with the news still before it
+        (see :meth:`~balloon_plugin.hosts.vhost_user.host.SlotHost.notify_config`).
         """
-        return self._loop.call(lambda: self._kept(function))
+        result, told = self._loop.call(lambda: self._kept(function))
+        end = time.monotonic() + READ_WITHIN
+        while told and self._loop.elsewhere and time.monotonic() < end:
+            time.sleep(_PAUSE)
+            told = self._loop.call(functools.partial(_unread, told))
+        return result
 
-    def _kept(self, function: Callable[[], _T]) -> _T:
+    def _kept(self, function: Callable[[], _T]) -> tuple[_T, list[Slot]]:
+        """Run a function; return what it does and who has yet to read of that."""
+        before = {slot: slot.told for slot in self._slots}
         try:
-            return function()
+            result = function()
         finally:
             with contextlib.ExitStack() as stack:
                 for slot in self._slots:
                     stack.callback(slot.keep)
+        told = (slot for slot in self._slots if slot.told > before.get(slot, 0))
+        return result, _unread(told)
+
+
+def _unread(slots: Iterable[Slot]) -> list[Slot]:
+    return [slot for slot in slots if slot.unread]

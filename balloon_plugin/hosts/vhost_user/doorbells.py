@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
+from termios import FIONREAD, TIOCOUTQ
 from typing import Final
 
-__all__ = ["answer", "check", "drain", "post", "receive", "send"]
+__all__ = ["answer", "check", "drain", "is_unread", "post", "receive", "send"]
 
 _ONE: Final = (1).to_bytes(8, "little")
 """What is written to an eventfd (or, by User-Mode Linux, read from a pipe)."""
@@ -63,6 +65,15 @@ def drain(fd: int) -> None:
     """Read and drop what a front end sends though nobody asked."""
     with contextlib.suppress(OSError):
         receive(fd, _MOST)
+
+
+def is_unread(fd: int) -> bool:
+    """Return whether something that was written to a pipe or socket is there yet."""
+    asked = TIOCOUTQ if stat.S_ISSOCK(os.fstat(fd).st_mode) else FIONREAD
+    try:
+        return any(fcntl.ioctl(fd, asked, bytes(4)))
+    except OSError:
+        return False
 
 
 def send(fd: int, data: bytes) -> int:

@@ -95,6 +95,11 @@ class Loop:
         self._stopping = True
         os.eventfd_write(self._waker, 1)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether :meth:`run` is under way in another thread."""
+        return self._thread not in (None, threading.get_ident())
+
     def call(self, function: Callable[[], _T]) -> _T:
         """Run ``function`` in the thread of :meth:`run`; return or raise what it does.
 

@@ -7,7 +7,6 @@ counts once, whenever the daemon dies.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 from balloon_plugin.calls import Device
@@ -35,7 +34,6 @@ class Resumption:
     :param host: holds what the front end gives.
     :param protocol: knows whose session it is.
     :param keeper: keeps the session while no front end is connected.
-    :param announce: tells the driver to read its configuration again.
     """
 
     def __init__(
@@ -44,13 +42,11 @@ class Resumption:
         host: SlotHost,
         protocol: Protocol,
         keeper: Keeper,
-        announce: Callable[[], None],
     ) -> None:
         self._device = device
         self._host = host
         self._protocol = protocol
         self._keeper = keeper
-        self._announce = announce
         self._owed: dict[int, int] = {}  # buffers handled before, yet to be returned
         host.on_push = self._about_to_push
         keeper.watch(self._session)
@@ -69,7 +65,7 @@ class Resumption:
         _log.info("%s: the driver goes on where it was", self._host.name)
         self._protocol.config_seen(_ACTUAL, self._device.get_config(_ACTUAL, _REST))
         # What was announced last may have been lost on the way.
-        self._announce()
+        self._host.notify_config()
 
     def return_owed(self, index: int) -> None:
         """Return buffers that were handled before the last connection ended."""
