@@ -16,13 +16,13 @@ class BackendChannel:
 
     :param protocol: knows what was negotiated.
 
-    :ivar told: how often a change was announced.
+    :ivar announced: how often a change was announced.
     """
 
     def __init__(self, protocol: Protocol) -> None:
         self._protocol = protocol
         self._fd: int | None = None
-        self.told = 0
+        self.announced = 0
 
     def replace(self, fd: int) -> None:
         """Send to another file descriptor from now on, which is ours then.
@@ -48,7 +48,7 @@ class BackendChannel:
         """
         request = self._protocol.config_change()
         if self._fd is not None and request:
-            self.told += 1
+            self.announced += 1
             doorbells.drain(self._fd)
             if not self.unread:
                 doorbells.post(self._fd, request)

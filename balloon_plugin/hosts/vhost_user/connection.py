@@ -94,9 +94,9 @@ class Connection:
         return self._wire.hung_up()
 
     @property
-    def told(self) -> int:
+    def announced(self) -> int:
         """How often the front end was told of a change."""
-        return self._channel.told
+        return self._channel.announced
 
     @property
     def unread(self) -> bool:

@@ -85,9 +85,9 @@ class Slot:
         return self._keeper.restored
 
     @property
-    def told(self) -> int:
+    def announced(self) -> int:
         """How often its front end was told of a change."""
-        return 0 if self._door.visitor is None else self._door.visitor.told
+        return 0 if self._door.visitor is None else self._door.visitor.announced
 
     @property
     def unread(self) -> bool:
@@ -187,14 +187,14 @@ class Daemon(Server[Slot]):
 
     def _kept(self, function: Callable[[], _T]) -> tuple[_T, list[Slot]]:
         """Run a function; return what it does and who has yet to read of that."""
-        before = {slot: slot.told for slot in self._slots}
+        before = {slot: slot.announced for slot in self._slots}
         try:
             result = function()
         finally:
             with contextlib.ExitStack() as stack:
                 for slot in self._slots:
                     stack.callback(slot.keep)
-        told = (slot for slot in self._slots if slot.told > before.get(slot, 0))
+        told = (slot for slot in self._slots if slot.announced > before.get(slot, 0))
         return result, _unread(told)
 
 
