@@ -92,6 +92,18 @@ def as_its_qemu_line_says(qemu):
     return SimpleNamespace(driver=qemu.driver, prepare=prepare)
 
 
+def test_a_machine_of_libvirt_has_the_device_of_its_qemu_line():
+    (line,) = (block for block in PAGE if block.language == "shell")
+    _, *words = shlex.split(line.text.replace("\\\n", ""))
+    page = (ROOT / "docs" / "vhost-user.md").read_text()
+    passed = re.findall(r'<qemu:arg value="([^"]*)"', page)
+
+    ours = [words[words.index(option) + 1] for option in ("-chardev", "-device")]
+    assert passed[::2] == ["-chardev", "-device"]
+    passed[1] = passed[1].replace("/run/balloon/vm1", "balloon")
+    assert passed[1::2] == ours
+
+
 def test_the_host_in_a_few_lines_runs_and_prints_what_is_said():
     code, shown = (block.text for block in PAGE if block.language in ("python", "text"))
 
