@@ -5,10 +5,10 @@ import lzma
 import sys
 
 import pytest
-import zstandard
 
 from balloon_plugin.boot.modules import Module, load_modules
 from balloon_plugin.errors import HostError
+from balloon_plugin.zstd import NAME, find_zstd
 
 DEPENDENCIES = """\
 drivers/virtio.ko:
@@ -44,7 +44,7 @@ def test_a_module_that_is_built_in_needs_no_loading(folder):
     [
         (".gz", gzip.compress),
         (".xz", lzma.compress),
-        (".zst", zstandard.ZstdCompressor().compress),
+        (".zst", find_zstd().compress),
     ],
 )
 def test_compressed_modules_are_unpacked(folder, suffix, compress):
@@ -71,7 +71,7 @@ def test_a_damaged_module_is_said(folder, suffix):
 
 
 def test_without_the_package_for_it_one_is_told_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, NAME, None)
     (folder / "modules.dep").write_text("drivers/virtio.ko.zst:\n")
     (folder / "drivers/virtio.ko.zst").write_bytes(b"")
 

@@ -13,6 +13,7 @@ import pytest
 
 from balloon_plugin.errors import HostError
 from balloon_plugin.trace import create, files, read
+from balloon_plugin.zstd import NAME
 
 LINES = [b"%d times something\n" % number for number in range(200)]
 NAMES = ["night.jsonl", "night.jsonl.zst"]
@@ -149,7 +150,7 @@ def test_so_is_a_byte_that_became_another_in_a_trace_that_ended_in_order(tmp_pat
 @pytest.mark.parametrize("use", [create, lambda path: list(read(path))])
 def test_without_the_package_it_says_which(tmp_path, monkeypatch, use):
     write(tmp_path / "x.zst").rename(tmp_path / "y.zst")
-    monkeypatch.setitem(sys.modules, "zstandard", None)
+    monkeypatch.setitem(sys.modules, NAME, None)
 
     with pytest.raises(HostError, match=r"pip install 'balloon-plugin\[trace\]'"):
         use(tmp_path / "y.zst")

@@ -15,19 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.zstd import find_zstd
 
 __all__ = ["Module", "load_modules"]
 
 
 def _decompress_zstd(data: bytes) -> bytes:
+    zstd = find_zstd()
     try:
-        import zstandard  # noqa: PLC0415 - of an extra
-    except ImportError as error:
-        message = "zstd needs a package: pip install 'balloon-plugin[trace]'"
-        raise OSError(message) from error
-    try:
-        unpacked: bytes = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-    except zstandard.ZstdError as error:
+        unpacked: bytes = zstd.decompress(data)
+    except zstd.ZstdError as error:
         raise OSError(str(error)) from error
     return unpacked
 

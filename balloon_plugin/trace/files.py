@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Protocol
 
 from balloon_plugin.errors import HostError
+from balloon_plugin.zstd import find_zstd
 
 __all__ = ["Sink", "create", "read"]
 
@@ -30,6 +31,9 @@ _EVERY: Final = 1.0
 More often, and it compresses less: with each event a tenth as well.
 """
 
+_PIECE: Final = 1 << 16
+"""Bytes of a compressed file that are read at once."""
+
 _LONGEST: Final = 1 << 26
 """Bytes of a line, which none reaches: that of a saved session has some millions.
 
@@ -37,11 +41,6 @@ What is no trace may have no lines at all, and a compressed one of zeros be smal
 """
 
 _CUT_OFF: Final = "the trace is cut off: the disk is full"
-
-_NEEDED: Final = (
-    "the trace is compressed with zstd, which needs a package: "
-    "pip install 'balloon-plugin[trace]' (or record to a name without .zst)"
-)
 
 
 class Sink(Protocol):
@@ -90,22 +89,47 @@ class _Plain:
 class _Compressed:
     """Lines through a compressor, flushed about once a second."""
 
-    def __init__(self, file: io.FileIO, zstandard: Any) -> None:
-        compressor = zstandard.ZstdCompressor(write_checksum=True)
+    def __init__(self, file: io.FileIO, zstd: Any) -> None:
+        options = {zstd.CompressionParameter.checksum_flag: True}
         self._file = file
-        self._stream = compressor.stream_writer(file)
+        self._compressor = zstd.ZstdCompressor(options=options)
         self._flushed = time.monotonic()
 
     def write(self, line: bytes) -> None:
-        self._stream.write(line)
-        now = time.monotonic()
+        mode, now = self._compressor.CONTINUE, time.monotonic()
         if now - self._flushed >= _EVERY:
-            self._flushed = now
-            self._stream.flush()
+            mode, self._flushed = self._compressor.FLUSH_BLOCK, now
+        self._put(self._compressor.compress(line, mode))
 
     def close(self) -> None:
         with self._file:
-            self._stream.close()
+            self._put(self._compressor.flush())
+
+    def _put(self, data: bytes) -> None:
+        # Even nothing would be too much for a file that could not take all before.
+        if data:
+            self._file.write(data)
+
+
+class _Decompressed(io.RawIOBase):
+    """What is in a compressed file, as far as it is there."""
+
+    def __init__(self, file: IO[bytes], zstd: Any) -> None:
+        self._file = file
+        self._decompressor = zstd.ZstdDecompressor()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        data = b""
+        while not data and not self._decompressor.eof:
+            more = b""
+            if self._decompressor.needs_input and not (more := self._file.read(_PIECE)):
+                break
+            data = self._decompressor.decompress(more, len(room))
+        room[: len(data)] = data
+        return len(data)
 
 
 def create(path: Path) -> tuple[Path, Sink]:
@@ -117,7 +141,7 @@ def create(path: Path) -> tuple[Path, Sink]:
 
     :raises HostError: if it cannot be made, or zstd is needed and missing.
     """
-    zstandard = _zstandard() if path.name.endswith(_ZSTD_NAME) else None
+    zstd = find_zstd() if path.name.endswith(_ZSTD_NAME) else None
     try:
         name, file = _new(path)
     except OSError as error:
@@ -126,7 +150,7 @@ def create(path: Path) -> tuple[Path, Sink]:
         ) from error
     if name != path:
         _log.warning("%s is there already: the trace goes to %s", path, name)
-    return name, _Plain(file) if zstandard is None else _Compressed(file, zstandard)
+    return name, _Plain(file) if zstd is None else _Compressed(file, zstd)
 
 
 def _new(path: Path) -> tuple[Path, io.FileIO]:
@@ -160,11 +184,10 @@ def _decompressed(file: IO[bytes]) -> Iterator[bytes]:
     if magic != _ZSTD_MAGIC:
         yield from _lines(file)
         return
-    zstandard = _zstandard()
+    zstd = find_zstd()
     try:
-        with zstandard.ZstdDecompressor().stream_reader(file) as stream:
-            yield from _lines(io.BufferedReader(stream))
-    except zstandard.ZstdError as error:
+        yield from _lines(io.BufferedReader(_Decompressed(file, zstd)))
+    except zstd.ZstdError as error:
         raise HostError(
             f"the compressed trace is damaged: {error}; take another copy of it"
         ) from error
@@ -178,11 +201,3 @@ def _lines(file: IO[bytes] | io.BufferedReader) -> Iterator[bytes]:
                 "made"
             )
         yield line
-
-
-def _zstandard() -> Any:
-    try:
-        import zstandard  # noqa: PLC0415 - of an extra
-    except ImportError as error:
-        raise HostError(_NEEDED) from error
-    return zstandard
