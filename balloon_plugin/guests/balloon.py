@@ -31,6 +31,8 @@ class Balloon:
 
     :ivar wake_at: when the driver wakes from its sleep, or ``None`` if it does not
         sleep.
+    :ivar most: how many frames can be in it at most, as long as memory is short, or
+        ``None``.
     :ivar starved: whether the last batch was not to be had in full.
     """
 
@@ -51,7 +53,7 @@ class Balloon:
         self._kernel = kernel
         self._transport = transport
         self._first_batch = conditions.first_batch
-        self._most = conditions.most
+        self.most = conditions.most
         self._frames: list[int] = []
         self._batches: list[int] = []
         pieces = profile.page_size // PAGE_SIZE
@@ -157,8 +159,8 @@ class Balloon:
         """Return as many free frames as are to be had."""
         most = count if self._first_batch is None else min(count, self._first_batch)
         self._first_batch = None
-        if self._most is not None:
-            most = min(most, max(0, self._most - len(self._frames)))
+        if self.most is not None:
+            most = min(most, max(0, self.most - len(self._frames)))
         if self._traits.all_or_nothing and most < count:
             return []
         frames = self._kernel.allocate(most)
