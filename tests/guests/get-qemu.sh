@@ -26,7 +26,7 @@ say_versions() { # FOLDER
 
 is_complete() {
     local program
-    for program in "${programs[@]}"; do
+    for program in "${programs[@]}" root/usr/bin/{loader,qemu-bundle}; do
         [[ -x $folder/$program ]] || return 1
     done
 }
@@ -48,15 +48,21 @@ rm -rf "$work/apt" "$work"/root/{etc,var} \
     "$work"/root/usr/share/{doc,man,locale,icons,info,bash-completion,bug,lintian} \
     "$work"/root/usr/bin/qemu-system-{arm,i386} # their 32-bit twins
 
-# With a C library of its own, which may be newer than the system's.
+# With a C library of its own, which may be newer than the system's. Where the loader
+# stands, QEMU looks for a "bundle" of all that belongs to it. Without one it takes the
+# modules of the system's own QEMU, if there is one, and ends itself over their version.
+for loader in "$work"/root/usr/{lib/*-linux-gnu*,lib*}/ld-linux*.so.*; do
+    if [[ -e $loader ]]; then
+        cp "$loader" "$work/root/usr/bin/loader"
+        break
+    fi
+done
+ln -s ../.. "$work/root/usr/bin/qemu-bundle"
 cat >"$work/${programs[0]}" <<'RUN'
 #!/bin/sh
 root=$(dirname "$(readlink -f "$0")")/root
-for loader in "$root"/usr/lib/*-linux-gnu*/ld-linux*.so.* "$root"/usr/lib*/ld-linux*.so.*; do
-    [ -e "$loader" ] && break
-done
 libraries=$(echo "$root"/usr/lib/*-linux-gnu* | tr ' ' :)
-exec "$loader" --library-path "$libraries" "$root/usr/bin/$(basename "$0")" \
+exec "$root/usr/bin/loader" --library-path "$libraries" "$root/usr/bin/$(basename "$0")" \
     -L "$root/usr/share/qemu" -L "$root/usr/share/seabios" "$@"
 RUN
 cp "$work/${programs[0]}" "$work/${programs[1]}"
