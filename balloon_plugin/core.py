@@ -102,13 +102,15 @@ class ConfigSpace:
             "config": self._written.hex(),
             "actual": self.actual,
             "poison_val": self.poison_val,
+            "target": self.target,
         }
 
     @classmethod
     def load(cls, state: dict[str, Any]) -> ConfigSpace:
         """Return the space that :meth:`save` described."""
         written = bytearray.fromhex(state["config"])
-        return cls(state["actual"], state["poison_val"], _written=written)
+        fields = state["actual"], state["poison_val"], state["target"]
+        return cls(*fields, _written=written)
 
     def read(self, offset: int, size: int, num_pages: int, command: int = 0) -> bytes:
         """Return exactly ``size`` bytes; those outside the space are zero.

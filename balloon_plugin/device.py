@@ -342,8 +342,6 @@ class Balloon:
         now = self._living_host().now()
         saved = snapshot.unpack(state)
         session = Session.load(saved)
-        # A driver that was saved while it read its target goes on with that.
-        session.config.target = saved["policy"]["advertised"] or 0
         translation = Translation(**saved["policy"]["translation"])
         try:
             self._inventory.load(saved["ledger"], translation)

@@ -5,12 +5,14 @@ docs:
 
 ``version``
     4. A higher one is refused: an older device cannot know what it would lose. The
-    others are still read. Versions 1 to 3 had no ``advertised``, no ``read`` and no
-    ``translation``, versions 1 and 2 another ``ledger``, and version 1 neither
-    ``offered`` nor ``stats`` nor ``hints``.
+    others are still read. Versions 1 to 3 had no ``target``, no ``advertised``, no
+    ``read`` and no ``translation``, versions 1 and 2 another ``ledger``, and version 1
+    neither ``offered`` nor ``stats`` nor ``hints``.
 ``config``
     What the driver wrote to its configuration space, 32 hexadecimal digits, and
     ``actual``, ``poison_val``: its fields as they count, 0 to 2**32 - 1.
+``target``
+    What it has read as ``num_pages``, the old bytes with the new of one half read.
 ``offered``
     The bits on offer when the driver accepted some of them, by which its queues are
     numbered, or null if nobody asked yet.
@@ -117,6 +119,7 @@ def _grown_up(state: dict[str, Any]) -> dict[str, Any]:
     version, policy = state.get("version"), state.get("policy")
     if type(version) is not int or version >= VERSION:
         return state
+    state = {**state, "target": 0}
     if isinstance(policy, dict):
         state = {**state, "policy": {**_NOT_SHOWN, **policy}}
     if version != 1:
@@ -207,6 +210,7 @@ _CHECKS: Final[dict[str, Callable[[object], bool]]] = {
     "version": lambda value: _integer(value, _U32),
     "actual": lambda value: _integer(value, _U32),
     "poison_val": lambda value: _integer(value, _U32),
+    "target": lambda value: _integer(value, _U32),
     "config": lambda value: isinstance(value, str) and bool(_SPACE.fullmatch(value)),
     "faults": lambda value: _integer(value, _U64),
     "last_fault": lambda value: isinstance(value, str),

@@ -114,6 +114,7 @@ def test_a_target_half_read_is_read_to_its_end():
     source.device.set_target(300)
     for at in range(3):
         source.device.get_config(at, 1)
+    source.device.set_target(0)
     made = restored(source.device.save())
 
     made.device.get_config(3, 1)
@@ -350,6 +351,7 @@ JSON = st.recursive(
 PATHS = [
     ("version",),
     ("actual",),
+    ("target",),
     ("features",),
     ("ready",),
     ("ledger",),

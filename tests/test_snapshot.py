@@ -73,7 +73,7 @@ def test_version_1_is_read():
     assert {name: parts[name] for name in VERSION_1 if name in UNCHANGED} == {
         name: VERSION_1[name] for name in UNCHANGED
     }
-    assert parts["offered"] == 1
+    assert (parts["offered"], parts["target"]) == (1, 0)
 
 
 def test_version_2_had_another_record_of_pages():
@@ -146,7 +146,8 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
     policy = PARTS["policy"] | {"policy_state": policy_state}
     policy |= {"requested": number, "advertised": number, "read": number}
     parts = PARTS | {"features": features, "policy": policy}
-    parts |= {"actual": number, "poison_val": number, "ready": False}
+    parts |= {"actual": number, "poison_val": number, "target": number}
+    parts |= {"ready": False}
 
     assert unpack(pack(**parts)) == parts
 
@@ -157,6 +158,7 @@ def test_all_values_that_a_device_has_are_taken(features, policy_state, number):
         *((["version"], value) for value in WRONG_NUMBERS),
         *((["actual"], value) for value in WRONG_NUMBERS),
         *((["poison_val"], value) for value in WRONG_NUMBERS),
+        *((["target"], value) for value in WRONG_NUMBERS),
         *((["offered"], value) for value in [-1, 2**24, 1.0, "0", True, []]),
         *((["features"], value) for value in [-1, 2**64, 1.0, "0", True, []]),
         *((["stats"], value) for value in [None, [], {}, 0]),
