@@ -10,6 +10,7 @@ import struct
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import vhost_user_traces as traces
@@ -21,7 +22,7 @@ from vhost_user_front_end import Device, FrontEnd, a_memfd, open_fds
 from vhost_user_traces import GUEST_RAM, LEGACY, MODERN, RAM_SIZE, Sent, number, state
 
 from balloon_plugin.events import ByteOrder, GuestFacts, MemoryRange
-from balloon_plugin.hosts.vhost_user import connection, mapping
+from balloon_plugin.hosts.vhost_user import clock, connection, mapping
 from balloon_plugin.hosts.vhost_user.daemon import Daemon
 
 CONFIG_CHANGE = struct.pack("=III", 2, 1, 0)
@@ -1020,6 +1021,34 @@ def test_a_device_that_fails_at_the_end_leaks_nothing(daemon, slot, hook, caplog
     assert not slot.connected
     assert open_fds() == before
     assert "the device failed" in caplog.text
+
+
+def test_the_time_of_a_paused_machine_stands_still(qemu, device, monkeypatch):
+    fake = SimpleNamespace(monotonic=lambda: fake.now, now=100.0)
+    monkeypatch.setattr(clock, "time", fake)
+    qemu.say(*traces.qemu_start(first=True))
+    seen = []
+
+    for act in ((), traces.qemu_stop(), (), traces.qemu_start(bases=(1, 1)), ()):
+        fake.now += 10
+        seen.append(device.host.now())
+        qemu.say(*act)
+
+    assert [now - seen[0] for now in seen] == [0, 10, 10, 10, 20]
+
+
+def test_time_passes_when_a_front_end_has_gone_in_a_pause(qemu, device, monkeypatch):
+    fake = SimpleNamespace(monotonic=lambda: fake.now, now=100.0)
+    monkeypatch.setattr(clock, "time", fake)
+    qemu.say(*traces.qemu_start(first=True))
+    qemu.say(*traces.qemu_stop())
+    qemu.close()
+    qemu.settle()
+    before = device.host.now()
+
+    fake.now += 10
+
+    assert device.host.now() - before == 10
 
 
 def test_a_field_whose_bytes_do_not_come_is_told_after_a_while(qemu, daemon, device):

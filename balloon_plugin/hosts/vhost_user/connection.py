@@ -273,7 +273,7 @@ class Connection:
             effects.AddMemory: self._add_memory,
             effects.RemoveMemory: self._remove_memory,
             effects.StartQueue: self._start_queue,
-            effects.StopQueue: lambda effect: host.vrings[effect.index].stop(),
+            effects.StopQueue: lambda effect: host.stop_queue(effect.index),
             effects.SetBase: self._set_base,
             effects.SetInflight: lambda effect: host.inflight.replace(
                 effect.described, effect.fd

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from balloon_plugin.events import ByteOrder, GuestFacts, Run
 from balloon_plugin.hookspecs import VirtQueue
+from balloon_plugin.hosts.vhost_user.clock import Clock
 from balloon_plugin.hosts.vhost_user.dirty import DirtyLog
 from balloon_plugin.hosts.vhost_user.effects import Notifier
 from balloon_plugin.hosts.vhost_user.files import RefusalError
@@ -51,6 +51,7 @@ class SlotHost:
         self.vrings = [Vring() for _ in range(MAX_QUEUES)]
         self.front_end_byte_order: ByteOrder | None = None
         """Of the guest's CPU, if the front end let know."""
+        self._clock = Clock()
         self._config_changed = False
         self.on_config_change: Callable[[], None] | None = None
         """Called to announce a change of the configuration space."""
@@ -134,8 +135,8 @@ class SlotHost:
         self.notify_config()
 
     def now(self) -> float:
-        """Return a monotonic time in seconds."""
-        return time.monotonic()
+        """Return a monotonic time in seconds, without pauses of the machine."""
+        return self._clock.now()
 
     # --- what the connection does ---------------------------------------------------
 
@@ -156,7 +157,15 @@ class SlotHost:
         """
         record = self.inflight.record(index, ring)
         self.vrings[index].start(ring, self.mapped, record)
-        self._announce()
+        if index == Queue.INFLATEQ:
+            self._clock.go_on()
+            self._announce()
+
+    def stop_queue(self, index: int) -> None:
+        """Serve a queue no more, until it starts again."""
+        self.vrings[index].stop()
+        if index == Queue.INFLATEQ:
+            self._clock.stop()
 
     def resume(self) -> None:
         """Let queues that run go on in guest memory as it is now.
@@ -202,6 +211,7 @@ class SlotHost:
             for notifier in Notifier:
                 vring.set_fd(notifier, None)
             self.vrings[index] = Vring()
+        self._clock.go_on()
         self.mapped.clear()
         self.log.close()
         self.front_end_byte_order = None
