@@ -200,6 +200,7 @@ def test_what_went_wrong_once_does_not_again(story):
     play(story)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policies", [EVIDENCE, EVERYBODY], ids=["evidence", "any"])
 def test_whatever_the_operator_does_no_guest_loses_what_it_uses(policies):
     plans = (plan(number, policies) for number in range(WALKS))

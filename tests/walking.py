@@ -57,6 +57,17 @@ class Machine(SimulatedHost):
             super()._serve()
 
 
+class _Ear:
+    """Hears what a device tells. Older pluggy looks at all that a plugin has."""
+
+    def __init__(self, hear):
+        self._hear = hear
+
+    @hookimpl
+    def balloon_event(self, event):
+        self._hear(event)
+
+
 class Walk:
     """One guest, and all that an operator can do to it.
 
@@ -73,6 +84,7 @@ class Walk:
     def __init__(self, guest, policy, circumstance, options):
         self.profile, self.policy = GUESTS[guest], policy
         self.circumstance, self.options = circumstance, options
+        self._ear = _Ear(self._hear)
         self.guest = self.most = self.held = None
         self.device = self._new_device(policy)
         self.host = Machine(self.device, _setup(self.profile, circumstance.site))
@@ -81,7 +93,7 @@ class Walk:
 
     def _new_device(self, policy):
         device = make_device(_policy(policy), name=policy, options=self.options)
-        device.plugins.register(self)
+        device.plugins.register(self._ear)
         return device
 
     def _boot(self):
@@ -93,8 +105,7 @@ class Walk:
         self.ruled, self.held = {self.policy}, None
         self._read, self._acts, self._came_late = 0, set(), False
 
-    @hookimpl
-    def balloon_event(self, event):
+    def _hear(self, event):
         match event:
             case TargetRead(num_pages=num_pages):
                 self._read = num_pages
@@ -195,7 +206,7 @@ class Walk:
         in_use = status.ballooned or state["actual"] or self._read
         known = policy == self.policy and self.held is None
         held = None if known or not in_use else self.held or self._shown()
-        old.plugins.unregister(self)
+        old.plugins.unregister(self._ear)
         self.device = self._new_device(policy)
         self._come_to_power(policy, held)
         self.host.migrate(self.device)
@@ -310,7 +321,7 @@ class Walk:
         self._works_and_is_judged()
 
     def close(self):
-        self.device.plugins.unregister(self)
+        self.device.plugins.unregister(self._ear)
         self.host.close()
 
     def _works_and_is_judged(self):
