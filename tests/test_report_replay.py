@@ -57,6 +57,10 @@ def test_it_is_a_page_with_its_evidence_and_its_command(page):
     assert text.count("balloon-plugin replay a.trace") == 2
 
 
+def test_it_names_the_policies_that_it_was_run_against(page):
+    assert page.about.endswith(" s, run against probe, evidence.")
+
+
 def test_words_that_would_run_into_others_are_left_out():
     header, moments = decode(read(path_of("arm64be-64k.stock.evidence")))
     steps = list(replay(header, list(moments), "evidence"))

@@ -19,8 +19,8 @@ __all__ = ["pool", "told"]
 def pool(count: int) -> ProcessPoolExecutor:
     """Return an executor of so many processes.
 
-    They are forked, with all Pythons: others import what is run anew, so that a policy
-    which is written in a notebook, or in a script without a guard, cannot be run.
+    They are forked, with all Pythons: others, the usual ones from 3.14 on, run a script
+    anew in each process, so that one without a guard could not ask for them.
     """
     forked = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(count, mp_context=forked, initializer=_begin)

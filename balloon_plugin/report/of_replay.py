@@ -46,7 +46,8 @@ def replay_page(
     return Page(
         title=f"{name}, recorded under {header.policy}",
         about=f"A recording of {replays[0][0].seconds:.1f} s, run against "
-        f"{len(replays)} policies.",
+        + ", ".join(replayed.policy for replayed, _ in replays)
+        + ".",
         advice=(),
         reasons=[_said(replayed) for replayed, _ in replays],
         command=command,
